@@ -1,0 +1,1 @@
+//! Stand-ins used by the lab; none of this is shipped.

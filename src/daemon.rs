@@ -1,0 +1,1 @@
+//! The one loop that joins watch, core and cure.
