@@ -149,8 +149,7 @@ pub fn diagnose(k: &Knowledge, now: Time, since: Time) -> Vec<Fault> {
         }
         _ => {}
     }
-    // While tailscaled is silent the mark is taken to be in use, as it nearly always is.
-    if k.tailnet.tun || k.tailnet.api != Api::Answers {
+    if k.tailnet.tun {
         for family in Family::BOTH {
             faults.extend(pinned(k, family, since));
         }
@@ -169,9 +168,6 @@ pub fn diagnose(k: &Knowledge, now: Time, since: Time) -> Vec<Fault> {
 
 fn needs_person(k: &Knowledge) -> Option<&'static str> {
     let t = &k.tailnet;
-    if t.api != Api::Answers {
-        return None;
-    }
     if t.key_expired {
         return Some("has an expired key: log in again");
     }

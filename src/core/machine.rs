@@ -10,7 +10,7 @@ use super::episode::{Episode, History, Outcome};
 use super::ladder::{self, Cure, Next};
 use super::tailnet::{Api, Backend, Epoch, Purpose, Tailnet};
 use super::uplink::{Family, Route, Uplink};
-use super::verdict::{Change, Finding, Scope, Verdict};
+use super::verdict::{Change, Finding, Judgement, Scope, Verdict};
 use super::{
     Action, Effort, Event, Hop, Input, Knowledge, Look, Moment, Notice, Policy, Report, Steering,
     Time,
@@ -47,9 +47,15 @@ const REST_LAST: Duration = Duration::from_secs(60);
 /// times within a shorter `hold`).
 const RETURN_EVERY: Duration = Duration::from_secs(5);
 
+/// The mark goes back only on an answer of just now.
+const JUST_NOW: Duration = Duration::from_millis(200);
+
 /// A way back that broke within this time doubles the hold, up to eight times.
 const FLAP_WITHIN: Duration = Duration::from_secs(600);
 const FLAP_MOST: u32 = 3;
+
+/// Verdicts of uplinks that went away are kept for their public address, up to this many.
+const VERDICTS_KEPT: usize = 128;
 
 /// How long a healthy tailnet may be waited for when nothing wrong can be named.
 const UNNAMED_PATIENCE: Duration = Duration::from_secs(10);
@@ -111,6 +117,8 @@ pub struct Core {
     settle_at: Option<Time>,
     /// The path was moved and has not been read since.
     path_unread: bool,
+    /// The device that each family's mark was moved away from.
+    left: [Option<String>; 2],
     went_back: Option<Time>,
     flaps: u32,
     woken_for: Option<Time>,
@@ -135,6 +143,7 @@ impl Core {
             again: false,
             settle_at: None,
             path_unread: false,
+            left: [None, None],
             went_back: None,
             flaps: 0,
             woken_for: None,
@@ -171,7 +180,11 @@ impl Core {
     /// Takes one input and says what is to be done.
     pub fn step(&mut self, moment: Moment, input: Input) -> Vec<Action> {
         let now = moment.now;
+        let last = matches!(input, Input::Stop);
         self.take(now, input);
+        if last {
+            return std::mem::take(&mut self.out);
+        }
         self.expire(now);
         self.go_on(moment);
         self.wake(now);
@@ -252,7 +265,14 @@ impl Core {
 
     fn take_uplinks(&mut self, now: Time, uplinks: Vec<Uplink>) {
         let known = |name: &String| uplinks.iter().any(|u| u.name == *name);
-        self.k.verdicts.retain(|(name, _), _| known(name));
+        for ((name, _), judgement) in &mut self.k.verdicts {
+            if !known(name) {
+                judgement.forget(now);
+            }
+        }
+        if self.k.verdicts.len() > VERDICTS_KEPT {
+            self.k.verdicts.retain(|(name, _), _| known(name));
+        }
         let fresh: Vec<String> = uplinks
             .iter()
             .filter(|u| !self.k.uplinks.iter().any(|old| old.name == u.name))
@@ -301,7 +321,8 @@ impl Core {
         for (f, route) in Family::BOTH.into_iter().zip(routes) {
             let old = std::mem::replace(&mut self.k.paths[f.at()].route, route);
             if old != self.k.paths[f.at()].route {
-                self.k.paths[f.at()].judgement.forget(now);
+                // Public addresses belong to uplinks; another way has another one.
+                self.k.paths[f.at()].judgement = Judgement::default();
                 moved.push(f);
             }
         }
@@ -333,8 +354,16 @@ impl Core {
         }
     }
 
-    fn take_tailnet(&mut self, now: Time, tailnet: Tailnet) {
+    fn take_tailnet(&mut self, now: Time, mut tailnet: Tailnet) {
         let old = &self.k.tailnet;
+        if tailnet.api != Api::Answers {
+            // What the user wanted last still holds while tailscaled is silent.
+            tailnet.backend = old.backend;
+            tailnet.wanted = old.wanted;
+            tailnet.logged_out = old.logged_out;
+            tailnet.key_expired = old.key_expired;
+            tailnet.tun = old.tun || old.api == Api::Unknown;
+        }
         if old.api != tailnet.api {
             self.k.api_since = now;
         }
@@ -642,12 +671,14 @@ impl Core {
                 .find(|u| u.way(f).is_some());
             match better {
                 Some(u) => Some((f, u.name.clone())),
-                // Steered to the best there is, and main agrees: the steering is not needed.
-                None => self
+                // Steered to the best there is, and main agrees: the steering is not needed. But an
+                // uplink that was left and is away just now would come back as main's default, dead.
+                None if self.left[f.at()].is_none() => self
                     .k
                     .main_default(f)
                     .filter(|u| u.device == to.device)
                     .map(|u| (f, u.name.clone())),
+                None => None,
             }
         })
     }
@@ -671,7 +702,7 @@ impl Core {
             j.verdict == Verdict::Open
                 && now.saturating_sub(j.since) >= self.hold()
                 && j.judged_at
-                    .is_some_and(|t| now.saturating_sub(t) <= every * 2)
+                    .is_some_and(|t| now.saturating_sub(t) <= JUST_NOW)
         });
         if stable {
             self.go_back(now, name);
@@ -709,6 +740,7 @@ impl Core {
                 false => Knowledge::hop(&uplink, f),
             };
             let keep = (from.device != uplink.device).then_some(from);
+            self.left[f.at()] = None;
             cures.push((Cure::Steer(f), Steering { to, keep }));
         }
         if cures.is_empty() {
@@ -910,6 +942,16 @@ impl Core {
                     let Some(steering) = self.target(*f, since) else {
                         continue;
                     };
+                    let was = self.k.path(*f).route.as_ref().map(|r| r.device.clone());
+                    let to = steering.to.as_ref().map(|hop| hop.device.clone());
+                    self.left[f.at()] = was.filter(|was| to.is_some_and(|to| to != *was));
+                    if let Some(left) = &self.left[f.at()] {
+                        // It has to prove itself again, from now, before the mark goes back.
+                        for u in self.k.uplinks.iter().filter(|u| u.device == *left) {
+                            let key = (u.name.clone(), *f);
+                            self.k.verdicts.entry(key).or_default().forget(now);
+                        }
+                    }
                     let why = fault_text(
                         faults,
                         |x| matches!(x, Fault::PinnedRoute { family, .. } if family == f),

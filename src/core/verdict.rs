@@ -244,10 +244,13 @@ impl Judgement {
         }
     }
 
-    /// Forgets the verdict, as after the uplink went away and came back.
+    /// Forgets the verdict, as when the uplink went away or the path moved. The public addresses
+    /// stay, so that an uplink that comes back with another one is noticed.
     pub fn forget(&mut self, now: Time) {
         *self = Judgement {
             since: now,
+            public: self.public,
+            seen: std::mem::take(&mut self.seen),
             ..Judgement::default()
         };
     }
