@@ -10,7 +10,7 @@ LAB_BIN := target/lab/bin
 DOUBLES := ubusd netifd ubus
 
 # Every shell file, by its first line where the name does not tell.
-SCRIPTS := $(wildcard tools/*.sh tests/shell/*.sh lab/*.sh) .ci/run \
+SCRIPTS := $(wildcard tools/*.sh tests/shell/*.sh tests/shell/lib/*.sh lab/*.sh) .ci/run \
 	openwrt/files/etc/init.d/tailover openwrt/files/etc/hotplug.d/iface/90-tailover
 
 # The lab's Go parts are built with a Go that is new enough; OpenWrt's names are in sbin.
@@ -26,7 +26,7 @@ lint: ## formatting, clippy and shellcheck
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --all-targets --no-default-features -- -D warnings
-	shellcheck $(SCRIPTS)
+	shellcheck -x $(SCRIPTS)
 
 unit: ## the tests that need neither network nor root
 	cargo test --locked --workspace

@@ -417,7 +417,9 @@ impl<'a> Findings<'a> {
         };
         for item in lines {
             if option.kind.is_list() && item.list {
-                values.push(value(item.line, &item.value));
+                if !item.value.is_empty() {
+                    values.push(value(item.line, &item.value));
+                }
                 continue;
             }
             if item.list {
