@@ -3,9 +3,9 @@
 //! Nothing here decides anything. Each function does one exchange and says what came of it; which
 //! exchange, by which uplink, and what it means is the business of `watch` and `core`.
 
-// pub mod http;
+pub mod http;
 // pub mod rtnetlink;
 pub mod socket;
 pub mod stun;
-// #[cfg(feature = "tls")]
-// pub mod tls;
+#[cfg(feature = "tls")]
+pub mod tls;
