@@ -4,7 +4,8 @@
 //! exchange, by which uplink, and what it means is the business of `watch` and `core`.
 
 pub mod http;
-// pub mod rtnetlink;
+mod nlmsg;
+pub mod rtnetlink;
 pub mod socket;
 pub mod stun;
 #[cfg(feature = "tls")]
