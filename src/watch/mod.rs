@@ -1,1 +1,3 @@
-//! (filled in by the first commits)
+//! Turns the world into inputs for `core`, and decides nothing.
+
+pub mod sockets;
