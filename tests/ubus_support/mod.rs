@@ -1,6 +1,9 @@
 //! Recorded conversations between a real ubusd and its clients, for the tests of this crate and
 //! of the doubles.
 
+// Each test uses a part of this.
+#![allow(dead_code)]
+
 use std::path::PathBuf;
 
 use serde_json::Value as Json;
