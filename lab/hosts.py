@@ -1,4 +1,4 @@
-"""Hosts: a network and a mount namespace each, with an own /etc, /run and /tmp."""
+"""Hosts: a network and a mount namespace each, with an own /etc, /run, /tmp and /var/lib."""
 
 import json
 import os
@@ -18,6 +18,7 @@ mount --make-rprivate /
 mount --bind {etc} /etc
 mount -t tmpfs -o mode=755 run /run
 mount -t tmpfs -o mode=1777 tmp /tmp
+mount -t tmpfs -o mode=755 var /var/lib
 mount -t sysfs sysfs /sys
 ip link set lo up
 """

@@ -6,6 +6,7 @@ go.mod or go.sum, or the flags below, have changed.
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -85,7 +86,8 @@ def _build(part, jobs):
     go = _find_go()
     # Without cgo no C compiler is needed and the programs run in any namespace.
     environment = os.environ | {"CGO_ENABLED": "0"}
-    command = [go, "build", "-mod=readonly", "-trimpath", f"-p={jobs}", "-ldflags=-s -w"]
+    command = [go, "build", "-mod=readonly", "-trimpath", f"-p={jobs}"]
+    command.append("-ldflags=" + " ".join(_link_flags(part)))
     if part.tags:
         command.append(f"-tags={part.tags}")
     command += ["-o", str(BIN / part.name), part.package]
@@ -93,6 +95,18 @@ def _build(part, jobs):
     result = subprocess.run(command, cwd=where, env=environment)
     if result.returncode != 0:
         raise PartsError(f"go build of {part.package} failed with {result.returncode}")
+
+
+def _link_flags(part):
+    flags = ["-s", "-w"]
+    if part.module == "tailscale":
+        # Else a build outside of a release calls itself ERR-BuildInfo.
+        pin = (TREE / "lab" / "go" / "tailscale" / "go.mod").read_text()
+        version = re.search(r"^\s*(?:require )?tailscale\.com v(\S+)", pin, re.MULTILINE)
+        if version:
+            for stamp in ("longStamp", "shortStamp"):
+                flags += ["-X", f"tailscale.com/version.{stamp}={version[1]}"]
+    return flags
 
 
 def _find_go():

@@ -35,18 +35,19 @@ done
 unshare --net --mount true
 """
 
-# The tree is opened before the tmpfs hides it, should it lie below /mnt.
+# Begins in the tree and binds it as `.`: the tmpfs may have hidden its path.
+# The binary under test comes in as descriptor 8, for the same reason.
+_TAILOVER_FD = 8
 _PRELUDE = """
 set -e
 mount -t tmpfs -o mode=755 lab {state}
 mkdir {state}/tree
-mount --no-canonicalize --bind /proc/self/fd/9 {state}/tree
+mount --no-canonicalize --bind . {state}/tree
 if [ -e /proc/self/fd/8 ]; then
     cat /proc/self/fd/8 > {state}/tailover
     chmod 755 {state}/tailover
     exec 8<&-
 fi
-exec 9<&-
 cd {state}/tree
 export TAILOVER_LAB_INSIDE=1
 exec "$@"
@@ -73,11 +74,11 @@ def enter(arguments, tailover=None):
     if name is None:
         _skip("; ".join(reasons))
     print(f"lab: isolated by {name}", flush=True)
-    os.dup2(os.open(TREE, os.O_RDONLY), 9)
+    os.chdir(TREE)
     if tailover:
-        os.dup2(os.open(tailover, os.O_RDONLY), 8)
+        os.dup2(os.open(tailover, os.O_RDONLY), _TAILOVER_FD)
     else:
-        os.closerange(8, 9)
+        os.closerange(_TAILOVER_FD, _TAILOVER_FD + 1)
     TARGET.mkdir(parents=True, exist_ok=True)
     SANDBOX_PID.write_text(str(os.getpid()))
     prelude = ["sh", "-c", _PRELUDE.format(state=STATE), "lab"]
