@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from . import internet, plan
@@ -132,18 +133,25 @@ class Router:
     # What mwan3 and netifd do when an uplink changes.
 
     def disconnected(self, isp):
-        """mwan3 has seen the uplink fail: policy first, then the hotplug scripts."""
+        """mwan3 has seen the uplink fail: policy first, then the hotplug scripts.
+
+        Returns the instant of the first script's call, as all three below do.
+        """
         self.mwan3.disconnected(isp)
         self._write_state()
+        called = time.monotonic()
         for name in (isp.wan, isp.wan6):
             self.hotplug("disconnected", name, isp.device)
+        return called
 
     def connected(self, isp):
         """mwan3 has seen the uplink recover."""
         self.mwan3.connected(isp)
         self._write_state()
+        called = time.monotonic()
         for name in (isp.wan, isp.wan6):
             self.hotplug("connected", name, isp.device, FIRSTCONNECT="")
+        return called
 
     def ifdown(self, isp):
         """netifd takes a DHCP uplink down after its carrier is lost."""
@@ -152,10 +160,12 @@ class Router:
         self.host.sh(f"ip route flush dev {isp.device}; ip -6 route flush dev {isp.device}")
         self.mwan3.ifdown(isp)
         self._write_state()
+        called = time.monotonic()
         for name in (isp.wan, isp.wan6):
             self._event("ifdown", name)
             self.hotplug("ifdown", name)
             self.hotplug("disconnected", name, isp.device)
+        return called
 
     def ifup(self, isp):
         """netifd has the uplink again, mwan3 follows."""
