@@ -141,7 +141,8 @@ def wait_until(condition, seconds, what, every=0.05):
     while True:
         try:
             value = condition()
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
+            # Not there yet, or only half.
             value = None
         if value:
             return value

@@ -42,8 +42,10 @@ class Internet:
             "ip link set services up\n"
             f"ip address add {plan.SERVICES_V4}.1/24 dev services\n"
             f"ip address add {plan.SERVICES_V6}:1/64 dev services\n"
+            # tailscaled knows public relays by address: they stay silent.
+            "ip route add blackhole default\n"
+            "ip -6 route add blackhole default metric 4096\n"
             + "".join(f"ip address add {address} dev lo\n" for address in own)
-            + "".join(f"ip route add blackhole {address}\n" for address in plan.NOWHERE)
         )
         servers = [(self.headscale, *plan.HEADSCALE)]
         servers += [

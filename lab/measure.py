@@ -107,7 +107,8 @@ class Watch:
                 self._pids.append((time.monotonic(), pid))
             try:
                 sources = self._node.control_sources()
-            except OSError:
+            except (OSError, ValueError):
+                # It ended between two looks.
                 sources = set()
             isps = {self._isp_of(source) for source in sources} - {None}
             online = self._node.online()

@@ -31,22 +31,29 @@ _INIT_SCRIPT = """\
 cd {tree} && exec {python} -m lab.procd call "$1"
 """
 
-# OpenWrt's zones in short: nothing unasked from the uplinks, NAT for the LAN.
+# OpenWrt's zones in short: nothing unasked from the uplinks, NAT for the LAN. A
+# table of its own, as fw4 has it: what tailscaled accepts in its chains does not
+# get past a drop in here.
 _FIREWALL = """
-*nat
--A POSTROUTING -o eth1 -j MASQUERADE
--A POSTROUTING -o eth2 -j MASQUERADE
-COMMIT
-*filter
-:unasked - [0:0]
--A unasked -m conntrack --ctstate ESTABLISHED,RELATED -j RETURN
--A unasked -p {icmp} -j RETURN
--A unasked -j DROP
--A INPUT -i eth1 -j unasked
--A INPUT -i eth2 -j unasked
--A FORWARD -i eth1 -j unasked
--A FORWARD -i eth2 -j unasked
-COMMIT
+table inet fw4 {
+    chain unasked {
+        ct state established,related accept
+        meta l4proto { icmp, ipv6-icmp } accept
+        drop
+    }
+    chain input {
+        type filter hook input priority filter
+        iifname { eth1, eth2 } jump unasked
+    }
+    chain forward {
+        type filter hook forward priority filter
+        iifname { eth1, eth2 } jump unasked
+    }
+    chain srcnat {
+        type nat hook postrouting priority srcnat
+        oifname { eth1, eth2 } meta nfproto ipv4 masquerade
+    }
+}
 """
 
 
@@ -102,8 +109,7 @@ class Router:
             f"ip address add {plan.LAN_CLIENT}/24 dev eth0\n"
             f"ip route add default via {plan.LAN_ROUTER}"
         )
-        for tool, icmp in (("iptables", "icmp"), ("ip6tables", "ipv6-icmp")):
-            self.host.run([f"{tool}-restore"], input=_FIREWALL.format(icmp=icmp))
+        self.host.run(["nft", "-f", "-"], input=_FIREWALL)
         # As OpenWrt has it: each uplink's resolver, whichever answers.
         servers = [f"--server={isp.gateway}" for isp in plan.ISPS]
         listen = f"--listen-address=127.0.0.1,{plan.LAN_ROUTER}"

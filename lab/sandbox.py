@@ -53,7 +53,8 @@ export TAILOVER_LAB_INSIDE=1
 exec "$@"
 """
 
-_TOOLS = ["unshare", "nsenter", "ip", "iptables", "ip6tables", "conntrack", "dnsmasq", "openssl"]
+_TOOLS = ["unshare", "nsenter", "ip", "iptables", "ip6tables", "nft", "conntrack", "dnsmasq"]
+_TOOLS += ["openssl"]
 
 
 def inside():

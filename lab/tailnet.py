@@ -76,7 +76,7 @@ class Node:
         """Whether it says that it is online; False too when it does not answer."""
         try:
             return bool(self.status(False)["Self"]["Online"])
-        except (OSError, KeyError, ValueError):
+        except (OSError, KeyError, TypeError, ValueError):
             return False
 
     def pid(self):

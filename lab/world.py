@@ -63,7 +63,7 @@ class World:
             thread.join()
         self.watch = Watch(self.node, self._isp_name)
         self._ping()
-        self.settle("direct")
+        self.settle("direct", patience=15)
 
     def _ping(self):
         file = STATE / "pings"
@@ -80,10 +80,11 @@ class World:
         for file in LOGS.glob("*.log"):
             file.unlink()
 
-    def settle(self, kind):
+    def settle(self, kind, patience=3):
         """A healthy state to start a scenario from: no fault, first uplink, no tailover.
 
-        `kind` is the peer's: "direct" or "derp-only".
+        `kind` is the peer's: "direct" or "derp-only". What has not healed by
+        itself after `patience` seconds is nudged and renewed.
         """
         self.router.stop_tailover()
         byhand.unsteer(self.router)
@@ -97,14 +98,15 @@ class World:
         if kind != self.kind:
             self.peer.become(kind)
             self.kind = kind
-        if not self._healthy():
+        try:
+            wait_until(self._healthy, patience, "a healthy tailnet")
+            return
+        except TimeoutError:
             byhand.nudge_and_renew(self.node, self.peer_address())
         try:
-            wait_until(self._healthy, 25, "a healthy tailnet")
-        except TimeoutError:
-            # What no mild cure mends, a restart on a healthy path does.
-            self.node.restart()
-            wait_until(self._healthy, 40, f"a healthy tailnet ({self.describe()})")
+            wait_until(self._healthy, 30, "a healthy tailnet")
+        except TimeoutError as problem:
+            raise TimeoutError(f"{problem}: {self.describe()}") from None
 
     def _healthy(self):
         if self.node.pid() is None or self.watch.control_now() != {"isp1"}:
