@@ -1,0 +1,69 @@
+"""The lab's command line."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from . import parts, paths, sandbox
+
+
+def main():
+    """Runs one subcommand; exit code 0, 1 for a failure, 77 where no sandbox works."""
+    options = _arguments()
+    if options.command == "parts":
+        try:
+            parts.build_all(options.jobs)
+        except parts.PartsError as problem:
+            sys.exit(f"lab: {problem}")
+        return
+    if options.command == "shell":
+        sandbox.shell(options.host, options.argv)
+    if not sandbox.inside():
+        if lacking := parts.missing():
+            sys.exit(f"lab: not built: {', '.join(lacking)}; run `python3 -m lab parts`")
+        binary = Path(options.tailover)
+        sandbox.enter(sys.argv[1:], binary if binary.exists() else None)
+    from . import commands
+
+    sys.exit(getattr(commands, options.command)(options))
+
+
+def _arguments():
+    parser = argparse.ArgumentParser(prog="lab", description=parts_of_doc())
+    commands = parser.add_subparsers(dest="command", required=True)
+    build = commands.add_parser("parts", help="build the real parts")
+    build.add_argument("--jobs", type=int, default=2, help="compilations side by side")
+    shell = commands.add_parser("shell", help="run a command in a host of a running lab")
+    shell.add_argument("host")
+    shell.add_argument("argv", nargs=argparse.REMAINDER)
+    world = argparse.ArgumentParser(add_help=False)
+    world.add_argument(
+        "--tailover",
+        default=str(paths.BIN / "tailover"),
+        help="the binary under test (default: target/lab/bin/tailover)",
+    )
+    world.add_argument("--rp-filter", type=int, choices=[0, 1], default=0)
+    world.add_argument(
+        "--source-routes", action="store_true", help="source-specific IPv6 default routes"
+    )
+    commands.add_parser("up", parents=[world], help="bring the lab up and keep it")
+    commands.add_parser("demo", parents=[world], help="the failover without and with tailover")
+    measure = commands.add_parser("measure", parents=[world], help="the failover, repeated")
+    measure.add_argument("-n", type=int, default=5, help="runs of each kind")
+    measure.add_argument("--peer", choices=["direct", "derp-only", "both"], default="both")
+    measure.add_argument("--cure", choices=["tailover", "hand"], default="tailover")
+    test = commands.add_parser("test", parents=[world], help="run the scenarios")
+    test.add_argument("names", nargs="*", help="only those whose name contains one of these")
+    test.add_argument("--list", action="store_true", help="name them and do nothing")
+    return parser.parse_args()
+
+
+def parts_of_doc():
+    """The package's first line, for --help."""
+    from . import __doc__ as text
+
+    return text.splitlines()[0]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""The subcommands that run inside the sandbox. Each returns its exit code."""
+
+import signal
+import statistics
+import sys
+import time
+import traceback
+
+from . import scenarios
+from .hosts import HostError
+from .paths import LOGS, TAILOVER_INSIDE
+from .scenarios import Failed, fail_back, fail_over, seconds, start_tailover
+from .world import World
+
+# The demo watches the dead tailnet for so long before it believes it.
+_WATCH_DEAD = 45
+_BROKEN = (Failed, TimeoutError, HostError, OSError)
+
+
+def up(options):
+    """Keeps a healthy lab until interrupted."""
+    world = _world(options)
+    for host in world.hosts:
+        print(f"  lab/run shell {host.name}")
+    _say("lab: Ctrl-C ends it")
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def test(options):
+    """Runs the scenarios; fails when one fails."""
+    chosen = [s for s in scenarios.SCENARIOS if _picked(s, options.names)]
+    if options.list:
+        for scenario in chosen:
+            print(f"{scenario.name}: {scenario.run.__doc__.splitlines()[0]}")
+        return 0
+    world = _world(options)
+    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    for scenario in chosen:
+        result, text = _try(world, scenario)
+        counts[result] += 1
+        _say(f"{result:7} {scenario.name}: {text}")
+    _say(", ".join(f"{count} {result}" for result, count in counts.items()))
+    return 1 if counts["failed"] or not counts["passed"] else 0
+
+
+def measure(options):
+    """Repeats failover and failback; prints medians."""
+    kinds = ["direct", "derp-only"] if options.peer == "both" else [options.peer]
+    world = _world(options)
+    if options.cure == "tailover" and not world.tailover:
+        _say("lab: no tailover binary; build it or give --tailover")
+        return 1
+    lost = 0
+    for kind in kinds:
+        runs = []
+        for number in range(1, options.n + 1):
+            figures, back = _once(world, kind, options.cure)
+            runs.append((figures, back))
+            _say(f"{kind} {number}: {figures}; back again: {back}")
+        lost += sum(None in (f.control, f.ping, f.ping6, b.control) for f, b in runs)
+        _say(f"{kind}, medians of {options.n}: {_medians(runs)}")
+    return 1 if lost else 0
+
+
+def demo(options):
+    """The failover without and with tailover; fails when the tailnet stays away."""
+    world = _world(options)
+    if not world.tailover:
+        _say("lab: no tailover binary; build it or give --tailover")
+        return 1
+    _say("\n== 1. tailscaled and mwan3 alone ==")
+    _say("WAN 1 goes dark, its link stays up; 2 s later mwan3 moves the LAN to WAN 2.")
+    alone = fail_over(world, "nothing", patience=_WATCH_DEAD)
+    lan = "reaches" if world.lan_reaches() else "does not reach"
+    _say(f"After {_WATCH_DEAD} s: the LAN {lan} the outside; tailnet: {alone}.")
+    _say(f"tailscaled's own packets still leave by {world.marked_device()}, the dead one.")
+    _say("\n== 2. the same with tailover ==")
+    world.settle("direct")
+    figures, back = _once(world, "direct", "tailover", keep=True)
+    _say(f"Failover: {figures}.")
+    _say(f"Failback: {back}.")
+    _say("\ntailover's own account:")
+    for line in world.router.host.run(["tailover", "history"], check=False).splitlines():
+        _say(f"  {line}")
+    _say("\n                        control   tailnet v4  tailnet v6  restarts")
+    for name, row in (("alone", alone), ("with tailover", figures)):
+        cells = [seconds(value) for value in (row.control, row.ping, row.ping6)]
+        _say(f"  {name:20}{cells[0]:>9}{cells[1]:>12}{cells[2]:>12}{row.restarts:>10}")
+    good = None not in (figures.control, figures.ping, figures.ping6, back.control)
+    _say("\nThe tailnet came back." if good else "\nThe tailnet did NOT come back.")
+    if not good:
+        _show_log()
+    return 0 if good else 1
+
+
+def _once(world, kind, cure, keep=False):
+    """One failover and failback from a settled state."""
+    world.settle(kind)
+    if cure == "tailover":
+        start_tailover(world)
+    figures = fail_over(world, cure)
+    back = fail_back(world, cure)
+    if not keep:
+        world.router.stop_tailover()
+    return figures, back
+
+
+def _medians(runs):
+    columns = {
+        "trigger to control": [figures.control for figures, _ in runs],
+        "trigger to ping": [figures.ping for figures, _ in runs],
+        "trigger to ping v6": [figures.ping6 for figures, _ in runs],
+        "failback gap": [back.gap for _, back in runs],
+    }
+    # A run that never came back is the longest of all.
+    words = []
+    for name, values in columns.items():
+        median = statistics.median(float("inf") if v is None else v for v in values)
+        words.append(f"{name} {seconds(None if median == float('inf') else median)}")
+    restarts = sum(figures.restarts + back.restarts for figures, back in runs)
+    return ", ".join(words) + f", {restarts} restarts in all"
+
+
+def _try(world, scenario):
+    """Runs one scenario; returns passed, failed or skipped, and a sentence."""
+    if scenario.tailover and not world.tailover:
+        return "skipped", "no tailover binary"
+    try:
+        world.settle(scenario.peer)
+    except _BROKEN as problem:
+        return "failed", f"the lab did not settle: {problem}"
+    try:
+        return "passed", scenario.run(world)
+    except _BROKEN as problem:
+        if scenario.tailover:
+            _show_log()
+        elif not isinstance(problem, Failed):
+            traceback.print_exc()
+        return "failed", str(problem)
+
+
+def _picked(scenario, names):
+    return not names or any(name in scenario.name for name in names)
+
+
+def _world(options):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    begun = time.monotonic()
+    world = World(TAILOVER_INSIDE.exists(), options.rp_filter, options.source_routes)
+    world.start()
+    _say(f"lab: up after {time.monotonic() - begun:.1f} s: {world.describe()}")
+    return world
+
+
+def _show_log():
+    """The end of tailover's log, for a scenario that failed."""
+    file = LOGS / "router-tailover.log"
+    if file.exists():
+        for line in file.read_text().splitlines()[-60:]:
+            _say(f"    | {line}")
+
+
+def _say(text):
+    print(text, flush=True)

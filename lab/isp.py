@@ -1,0 +1,163 @@
+"""An ISP: NAT44, routed IPv6, a resolver for its own customers, and its faults.
+
+Strict as carrier-grade NAT is: packets with a foreign source address and TCP
+that it has not seen begin are dropped without a word.
+"""
+
+import sys
+
+from . import internet, plan
+from .hosts import Host, link
+from .paths import STATE, TREE_INSIDE
+
+# net.netfilter.nf_conntrack_tcp_loose=0 makes mid-stream TCP INVALID (kernel,
+# Documentation/networking/nf_conntrack-sysctl.rst).
+_ROUTER = """
+echo 0 > /proc/sys/net/netfilter/nf_conntrack_tcp_loose
+echo 1 > /proc/sys/net/ipv4/ip_forward
+echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
+echo 1 > /proc/sys/net/ipv6/conf/cust0/keep_addr_on_down
+ip address add {transit}.2/30 dev up0
+ip address add {transit6}:2/64 dev up0
+ip route add default via {transit}.1
+ip route add default via {transit6}:1
+ip address add {gateway}/26 dev cust0
+ip address add {gateway6}/64 dev cust0
+"""
+
+_FIREWALL4 = """
+*nat
+:fault - [0:0]
+-A PREROUTING -i cust0 -j fault
+-A POSTROUTING -o up0 -s {network} -j SNAT --to-source {public}
+COMMIT
+*filter
+:fault - [0:0]
+:strict - [0:0]
+-A strict -m conntrack --ctstate INVALID -j DROP
+-A strict -i cust0 ! -s {network} -j DROP
+-A strict -i up0 -m conntrack ! --ctstate ESTABLISHED,RELATED -j DROP
+-A INPUT ! -i lo -j fault
+-A INPUT ! -i lo -j strict
+-A FORWARD -j fault
+-A FORWARD -j strict
+COMMIT
+"""
+
+# Routed: what comes from outside may be new, but never the middle of a TCP flow.
+_FIREWALL6 = """
+*filter
+:fault - [0:0]
+:strict - [0:0]
+-A strict -p ipv6-icmp -j RETURN
+-A strict -m conntrack --ctstate INVALID -j DROP
+-A strict -i cust0 ! -s {prefix6} -j DROP
+-A INPUT ! -i lo -j fault
+-A INPUT ! -i lo -j strict
+-A INPUT -i up0 -m conntrack --ctstate NEW -p udp -j DROP
+-A FORWARD -j fault
+-A FORWARD -j strict
+COMMIT
+"""
+
+
+class IspHost:
+    """One running ISP. Each fault lasts until `restore`."""
+
+    def __init__(self, spec, net):
+        self.spec = spec
+        self.public = spec.publics[0]
+        # Its resolver asks the public ones, its customers ask it.
+        self.host = Host(spec.name, internet.trusted())
+        self._net = net
+
+    def connect(self, router):
+        """Cables this ISP to the internet and to its customer, and starts it."""
+        spec = self.spec
+        routes = [(public, f"{spec.transit}.2") for public in spec.publics]
+        routes.append((spec.prefix6, f"{spec.transit6}:2"))
+        self._net.attach(
+            self.host, spec.name, f"{spec.transit}.1/30", f"{spec.transit6}:1/64", routes
+        )
+        link(self.host, "cust0", router, spec.device)
+        self.host.sh(
+            _ROUTER.format(**vars(spec))
+            # An address of the NAT that nobody waits at is no loop.
+            + "".join(f"ip route add blackhole {public}\n" for public in spec.publics)
+        )
+        self._restore_tables("iptables", _FIREWALL4)
+        self._restore_tables("ip6tables", _FIREWALL6)
+        servers = [f"--server={server}" for server in plan.PUBLIC_DNS[:2]]
+        listen = f"--listen-address={spec.gateway},{spec.gateway6}"
+        self.host.spawn("dns", internet.dnsmasq("--no-resolv", listen, *servers))
+        web = [sys.executable, "-m", "lab.web", "portal", "--cert", STATE / "ipify.pem"]
+        self.host.spawn("portal", ["env", "-C", TREE_INSIDE, *web, spec.gateway])
+
+    def _restore_tables(self, tool, text):
+        filled = text.format(public=self.public, **vars(self.spec))
+        self.host.run([f"{tool}-restore"], input=filled)
+
+    def blackhole(self):
+        """Drops everything; the link stays up and ARP is answered."""
+        self._fault4("-A fault -j DROP")
+        self._fault6("-A fault -j DROP")
+
+    def reject(self):
+        """Answers every packet for the outside with ICMP unreachable."""
+        self._fault4("-A fault ! -i cust0 -j DROP", "-A fault ! -d {gateway} -j REJECT")
+        self._fault6(
+            "-A fault -p ipv6-icmp -j RETURN",
+            "-A fault ! -i cust0 -j DROP",
+            "-A fault ! -d {gateway6} -j REJECT --reject-with icmp6-no-route",
+        )
+
+    def portal(self):
+        """Answers port 80 and 443 itself, resolves names, drops all the rest."""
+        lines = ["-A fault -p udp --dport 53 -d {gateway} -j RETURN"]
+        lines += ["-A fault -i up0 -s {resolvers} -j RETURN"]
+        lines += ["-A fault -p tcp -m multiport --dports 80,443 -d {gateway} -j RETURN"]
+        lines += ["-A fault -j DROP"]
+        self._fault4(*lines)
+        self._fault6("-A fault -p ipv6-icmp -j RETURN", "-A fault -j DROP")
+        # A flow that was there before the portal is not led to it, only cut.
+        self.host.sh(
+            "iptables -t nat -F fault\n"
+            "iptables -t nat -A fault -p tcp -m multiport --dports 80,443"
+            f" -j DNAT --to-destination {self.spec.gateway}"
+        )
+
+    def link_down(self):
+        """Takes the carrier from the router's device."""
+        self.host.sh("ip link set cust0 down")
+
+    def new_address(self):
+        """Changes the NAT's public IPv4 address and forgets every mapping."""
+        first, second = self.spec.publics
+        old, self.public = self.public, second if self.public == first else first
+        rule = f"POSTROUTING -o up0 -s {self.spec.network} -j SNAT --to-source"
+        self.host.sh(
+            f"iptables -t nat -A {rule} {self.public}\niptables -t nat -D {rule} {old}\n"
+            "conntrack -F -f ipv4 2>/dev/null"
+        )
+
+    def restore(self):
+        """Ends every fault. The public address stays what it is."""
+        self._fault4()
+        self._fault6()
+        self.host.sh(
+            "iptables -t nat -F fault\n"
+            f"ip link set cust0 up\nip -6 route replace {self.spec.prefix6} dev cust0"
+        )
+
+    def _fault4(self, *lines):
+        self._replace_fault("iptables-restore", lines)
+
+    def _fault6(self, *lines):
+        self._replace_fault("ip6tables-restore", lines)
+
+    def _replace_fault(self, tool, lines):
+        # One transaction: naming the chain empties it, nothing slips through between.
+        values = vars(self.spec) | {"resolvers": ",".join(plan.PUBLIC_DNS[:2])}
+        rules = "\n".join(line.format(**values) for line in lines)
+        text = f"*filter\n:fault - [0:0]\n{rules}\nCOMMIT\n"
+        self.host.run([tool, "--noflush"], input=text)

@@ -1,0 +1,256 @@
+"""Does to a router's kernel what mwan3 2.12 does, seen from outside.
+
+Rules, tables and mangle chains are those a real mwan3 leaves behind (interfaces
+wan, wan6, wanb, wanb6; policies and rules of its default config). The ipsets
+are replaced by plain destination rules: kernels of test machines often lack
+ip_set. mwan3's tracking is not here; the scenario says when an uplink is
+`disconnected` or `connected`.
+"""
+
+from . import plan
+
+MASK = 0x3F00
+_DEFAULT = f"0x{MASK:x}/0x{MASK:x}"
+_UNREACHABLE = f"0x3e00/0x{MASK:x}"
+_NO_MARK = f"-m mark --mark 0x0/0x{MASK:x}"
+
+_TOOLS = {4: "iptables", 6: "ip6tables"}
+
+# What mwan3 takes as directly connected, beside the uplinks' networks.
+_CONNECTED = {
+    4: ["127.0.0.0/8", "224.0.0.0/3", plan.LAN],
+    6: ["fe80::/64", "ff00::/8", "::1/128"],
+}
+
+# policy: its members by rank; of one rank the traffic is shared.
+_POLICIES = {
+    "balanced": [["isp1", "isp2"]],
+    "wan_only": [["isp1"]],
+    "wan_wanb": [["isp1"], ["isp2"]],
+    "wanb_only": [["isp2"]],
+    "wanb_wan": [["isp2"], ["isp1"]],
+}
+
+
+class Mwan3:
+    """mwan3 of one router. `online` holds the names of the usable interfaces."""
+
+    def __init__(self, host):
+        self._host = host
+        self.online = {name for isp in plan.ISPS for name in (isp.wan, isp.wan6)}
+        # Interfaces that netifd has taken down lose their rules and tables.
+        self.down = set()
+
+    def start(self):
+        """Sets up rules, tables and chains, like `mwan3 start`."""
+        for family in (4, 6):
+            for mark, action in (("0x3d00", "blackhole"), ("0x3e00", "unreachable")):
+                pref = 2061 if action == "blackhole" else 2062
+                self._ip(family, f"rule add pref {pref} fwmark {mark}/0x{MASK:x} {action}")
+            for isp in plan.ISPS:
+                self._add_interface(isp, family)
+        self._write_chains()
+        for tool in _TOOLS.values():
+            for chain in ("PREROUTING", "OUTPUT"):
+                rule = f"{chain} -j mwan3_hook"
+                self._host.sh(f"{tool} -t mangle -C {rule} 2>&- || {tool} -t mangle -A {rule}")
+
+    def disconnected(self, isp):
+        """The kernel half of a tracked failure: only the policy chains change."""
+        self.online -= {isp.wan, isp.wan6}
+        self._write_chains()
+
+    def connected(self, isp):
+        """The kernel half of a tracked recovery."""
+        self.online |= {isp.wan, isp.wan6}
+        self._write_chains()
+
+    def ifdown(self, isp):
+        """netifd has taken the interfaces down: their rules and tables go too."""
+        self.online -= {isp.wan, isp.wan6}
+        for family in (4, 6):
+            number = _number(isp, family)
+            for base in (1000, 2000, 3000):
+                self._ip(family, f"rule del pref {base + number}", check=False)
+            self._ip(family, f"route flush table {number}", check=False)
+        self.down.add(isp.name)
+        self._write_chains()
+
+    def ifup(self, isp):
+        """Undoes `ifdown`."""
+        self.down.discard(isp.name)
+        for family in (4, 6):
+            self._add_interface(isp, family)
+        self.connected(isp)
+
+    def restart(self):
+        """A restart, as each change of its config does it: all rules between 1000
+        and 3999 and tables of others go (seen on a real one: table 52 too)."""
+        for family in (4, 6):
+            for line in self._ip(family, "rule show").splitlines():
+                pref = int(line.split(":")[0])
+                if 1000 <= pref < 4000:
+                    self._ip(family, f"rule del pref {pref}", check=False)
+            for table in [_number(isp, family) for isp in plan.ISPS] + [52]:
+                self._ip(family, f"route flush table {table}", check=False)
+        self.start()
+
+    def status(self):
+        """The reply of `ubus call mwan3 status`."""
+        interfaces = {}
+        for isp in plan.ISPS:
+            for name in (isp.wan, isp.wan6):
+                usable = name in self.online
+                interfaces[name] = {
+                    "age": 1,
+                    "online": 30 if usable else 0,
+                    "offline": 0 if usable else 30,
+                    "uptime": 60,
+                    "score": 10 if usable else 0,
+                    "lost": 0 if usable else 24,
+                    "turn": 4,
+                    "status": "online" if usable else "offline",
+                    "enabled": True,
+                    "running": True,
+                    "tracking": "active",
+                    "up": isp.name not in self.down,
+                    "track_ip": [],
+                }
+        policies = {}
+        for family in (4, 6):
+            policies[f"ipv{family}"] = {
+                policy: [
+                    {"interface": _name(isp, family), "percent": 100 // len(members)}
+                    for isp in members
+                ]
+                for policy in _POLICIES
+                for members in [self._members(policy, family)]
+            }
+        connected = {f"ipv{family}": self._connected(family) for family in (4, 6)}
+        return {"interfaces": interfaces, "connected": connected, "policies": policies}
+
+    def _ip(self, family, words, check=True):
+        return self._host.run(["ip", f"-{family}", *words.split()], check=check)
+
+    def _add_interface(self, isp, family):
+        number = _number(isp, family)
+        mark = f"0x{number << 8:x}/0x{MASK:x}"
+        gateway = isp.gateway if family == 4 else isp.gateway6
+        network = isp.network if family == 4 else isp.prefix6
+        onlink = f"{network} dev {isp.device} table {number} metric {isp.metric}"
+        self._ip(family, f"route replace {onlink}")
+        self._ip(
+            family,
+            f"route replace default via {gateway} dev {isp.device}"
+            f" table {number} metric {isp.metric}",
+        )
+        if family == 4:
+            lan = f"{plan.LAN} dev {plan.LAN_DEVICE} table {number} src {plan.LAN_ROUTER}"
+            self._ip(4, f"route replace {lan}")
+        self._ip(family, f"rule add pref {1000 + number} iif {isp.device} lookup {number}")
+        self._ip(family, f"rule add pref {2000 + number} fwmark {mark} lookup {number}")
+        self._ip(family, f"rule add pref {3000 + number} fwmark {mark} unreachable")
+
+    def _connected(self, family):
+        uplinks = [isp.network if family == 4 else isp.prefix6 for isp in plan.ISPS]
+        return _CONNECTED[family] + uplinks
+
+    def _members(self, policy, family):
+        """The interfaces a policy uses now: all usable ones of the best rank."""
+        for rank in _POLICIES[policy]:
+            usable = [
+                isp
+                for isp in plan.ISPS
+                if isp.name in rank and _name(isp, family) in self.online
+            ]
+            if usable:
+                return usable
+        return []
+
+    def _write_chains(self):
+        for family, tool in _TOOLS.items():
+            # One step, and only chains of mwan3's: naming a chain empties it.
+            self._host.run([f"{tool}-restore", "--noflush"], input=self._mangle(family))
+
+    def _mangle(self, family):
+        hook = "mwan3_hook"
+        connected = f"mwan3_connected_ipv{family}"
+        chains = [hook, "mwan3_ifaces_in", "mwan3_rules", connected]
+        lines = []
+        for network in self._connected(family):
+            lines.append(f"-A {connected} -d {network} -j MARK --set-xmark {_DEFAULT}")
+        if family == 6:
+            # Router and neighbour discovery stay outside of mwan3's marks.
+            for kind in (133, 134, 135, 136, 137):
+                lines.append(f"-A {hook} -p ipv6-icmp --icmpv6-type {kind} -j RETURN")
+        mask = f"--nfmask 0x{MASK:x} --ctmask 0x{MASK:x}"
+        lines.append(f"-A {hook} {_NO_MARK} -j CONNMARK --restore-mark {mask}")
+        for chain in ("mwan3_ifaces_in", connected, "mwan3_rules"):
+            lines.append(f"-A {hook} {_NO_MARK} -j {chain}")
+        lines.append(f"-A {hook} -j CONNMARK --save-mark {mask}")
+        lines.append(f"-A {hook} -m mark ! --mark {_DEFAULT} -j {connected}")
+        for isp in plan.ISPS:
+            chains.append(f"mwan3_iface_in_{_name(isp, family)}")
+            if isp.name not in self.down:
+                lines += self._iface_in(isp, family)
+        for policy in _POLICIES:
+            chains.append(f"mwan3_policy_{policy}")
+            lines += self._policy(policy, family)
+        to_policy = f"{_NO_MARK} -j mwan3_policy_wan_wanb"
+        lines.append(f"-A mwan3_rules -p tcp -m multiport --dports 443 {to_policy}")
+        lines.append(f"-A mwan3_rules {to_policy}")
+        heads = "".join(f":{chain} - [0:0]\n" for chain in chains)
+        return "*mangle\n" + heads + "\n".join(lines) + "\nCOMMIT\n"
+
+    def _iface_in(self, isp, family):
+        name = _name(isp, family)
+        chain = f"mwan3_iface_in_{name}"
+        lines = [f"-A mwan3_ifaces_in {_NO_MARK} -j {chain}"]
+        for network in self._connected(family):
+            lines.append(
+                f"-A {chain} -i {isp.device} -s {network} {_NO_MARK}"
+                f" -m comment --comment default -j MARK --set-xmark {_DEFAULT}"
+            )
+        mark = f"0x{_number(isp, family) << 8:x}/0x{MASK:x}"
+        lines.append(
+            f"-A {chain} -i {isp.device} {_NO_MARK}"
+            f" -m comment --comment {name} -j MARK --set-xmark {mark}"
+        )
+        return lines
+
+    def _policy(self, policy, family):
+        chain = f"mwan3_policy_{policy}"
+        members = self._members(policy, family)
+        lines = []
+        for position, isp in enumerate(members):
+            left = len(members) - position
+            share = ""
+            if left > 1:
+                share = f" -m statistic --mode random --probability {1 / left:.11f}"
+            mark = f"0x{_number(isp, family) << 8:x}/0x{MASK:x}"
+            comment = f'"{_name(isp, family)} 3 {3 * left}"'
+            lines.append(
+                f"-A {chain} {_NO_MARK}{share}"
+                f" -m comment --comment {comment} -j MARK --set-xmark {mark}"
+            )
+        if not members:
+            for isp in plan.ISPS:
+                if isp.name in sum(_POLICIES[policy], []):
+                    lines.append(
+                        f"-A {chain} -o {isp.device} {_NO_MARK} -m comment --comment"
+                        f' "out {_name(isp, family)} {isp.device}"'
+                        f" -j MARK --set-xmark {_DEFAULT}"
+                    )
+            lines.append(
+                f"-A {chain} {_NO_MARK} -m comment --comment unreachable"
+                f" -j MARK --set-xmark {_UNREACHABLE}"
+            )
+        return lines
+
+
+def _number(isp, family):
+    return isp.mwan3 if family == 4 else isp.mwan3_6
+
+
+def _name(isp, family):
+    return isp.wan if family == 4 else isp.wan6

@@ -1,0 +1,285 @@
+"""The router: two uplinks, mwan3's state, doubles of OpenWrt's services."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from . import internet, plan
+from .hosts import Host, link, wait_until
+from .mwan3 import Mwan3
+from .paths import BIN, STATE, TAILOVER_INSIDE, TREE, TREE_INSIDE
+
+_SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+
+# tailscaled reads openwrt_version and config/mwan3 once, at its start, to choose
+# the priorities of its rules; debian_version would come first
+# (version/distro/distro.go, wgengine/router/osrouter/router_linux.go).
+_FILES = {
+    "openwrt_version": "24.10\n",
+    "openwrt_release": "DISTRIB_ID='OpenWrt'\nDISTRIB_RELEASE='24.10'\n",
+    "config/mwan3": "config globals 'globals'\n\toption mmx_mask '0x3F00'\n",
+    "config/tailscale": "config settings 'settings'\n\toption fw_mode 'nftables'\n",
+}
+
+_INIT_SCRIPT = """\
+#!/bin/sh
+# A double of the package's procd script, for the lab: lab/procd.py keeps the process.
+cd {tree} && exec {python} -m lab.procd call "$1"
+"""
+
+# OpenWrt's zones in short: nothing unasked from the uplinks, NAT for the LAN. A
+# table of its own, as fw4 has it: what tailscaled accepts in its chains does not
+# get past a drop in here.
+_FIREWALL = """
+table inet fw4 {
+    chain unasked {
+        ct state established,related accept
+        meta l4proto { icmp, ipv6-icmp } accept
+        drop
+    }
+    chain input {
+        type filter hook input priority filter
+        iifname { eth1, eth2 } jump unasked
+    }
+    chain forward {
+        type filter hook forward priority filter
+        iifname { eth1, eth2 } jump unasked
+    }
+    chain srcnat {
+        type nat hook postrouting priority srcnat
+        oifname { eth1, eth2 } meta nfproto ipv4 masquerade
+    }
+}
+"""
+
+
+class Router:
+    """The router and a client in its LAN.
+
+    `rp_filter` is the kernel's value, 0 or 1. `source_routes` makes the IPv6
+    defaults source-specific, as netifd does with a delegated prefix.
+    """
+
+    def __init__(self, rp_filter=0, source_routes=False):
+        self.source_routes = source_routes
+        self.host = Host("router", internet.trusted("127.0.0.1") | _FILES)
+        self.lan = Host("lan", internet.trusted(plan.LAN_ROUTER))
+        self.mwan3 = Mwan3(self.host)
+        self.link_up = {isp.name: True for isp in plan.ISPS}
+        self.host.write("init.d/tailscale", _INIT_SCRIPT.format(tree=TREE_INSIDE, python=sys.executable), 0o755)
+        self._install()
+        for name in ("all", "default"):
+            self.host.sysctl(**{f"ipv4__conf__{name}__rp_filter": rp_filter})
+        link(self.host, plan.LAN_DEVICE, self.lan, "eth0")
+        self.tailover = None
+        self._doubles = False
+
+    def _install(self):
+        """Gives the router a /usr/sbin of its own, and the package's files."""
+        scripts = TREE / "openwrt" / "files" / "etc" / "hotplug.d"
+        if scripts.is_dir():
+            shutil.copytree(scripts, self.host.etc / "hotplug.d", dirs_exist_ok=True)
+        sbin = STATE / "hosts" / "router" / "sbin"
+        sbin.mkdir()
+        real = STATE / "sbin"
+        for entry in os.listdir("/usr/sbin"):
+            (sbin / entry).symlink_to(real / entry)
+        ours = {"tailover": TAILOVER_INSIDE}
+        ours |= {name: TREE_INSIDE / "target/lab/bin" / name for name in ("tailscaled", "tailscale")}
+        for name, target in ours.items():
+            (sbin / name).unlink(missing_ok=True)
+            (sbin / name).symlink_to(target)
+        self.host.sh(
+            f"mkdir -p {real}\nmount --bind /usr/sbin {real}\nmount --bind {sbin} /usr/sbin"
+        )
+
+    def start(self):
+        """Addresses, routes, firewall, names, mwan3. Needs the ISPs' cables."""
+        script = (
+            "echo 1 > /proc/sys/net/ipv4/ip_forward\n"
+            "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding\n"
+            f"ip address add {plan.LAN_ROUTER}/24 dev {plan.LAN_DEVICE}\n"
+        )
+        self.host.sh(script + "".join(self._addresses(isp) for isp in plan.ISPS))
+        self.lan.sh(
+            f"ip address add {plan.LAN_CLIENT}/24 dev eth0\n"
+            f"ip route add default via {plan.LAN_ROUTER}"
+        )
+        self.host.run(["nft", "-f", "-"], input=_FIREWALL)
+        # As OpenWrt has it: each uplink's resolver, whichever answers.
+        servers = [f"--server={isp.gateway}" for isp in plan.ISPS]
+        listen = f"--listen-address=127.0.0.1,{plan.LAN_ROUTER}"
+        self.host.spawn("dns", internet.dnsmasq("--no-resolv", listen, *servers))
+        self.mwan3.start()
+        self._start_ubus()
+
+    def _addresses(self, isp):
+        source = f"from {isp.prefix6} " if self.source_routes else ""
+        return (
+            f"ip address replace {isp.address}/26 dev {isp.device} noprefixroute\n"
+            f"ip route replace {isp.network} dev {isp.device} src {isp.address}"
+            f" metric {isp.metric}\n"
+            f"ip route replace default via {isp.gateway} dev {isp.device} metric {isp.metric}\n"
+            f"ip address replace {isp.address6}/64 dev {isp.device} nodad\n"
+            f"ip -6 route replace default {source}via {isp.gateway6} dev {isp.device}"
+            f" metric {isp.metric}\n"
+        )
+
+    def isp_of(self, address):
+        """The ISP whose uplink has this local address, or None."""
+        for isp in plan.ISPS:
+            if address in (isp.address, isp.address6):
+                return isp
+        return None
+
+    # What mwan3 and netifd do when an uplink changes.
+
+    def disconnected(self, isp):
+        """mwan3 has seen the uplink fail: policy first, then the hotplug scripts.
+
+        Returns the instant of the first script's call, as all three below do.
+        """
+        self.mwan3.disconnected(isp)
+        self._write_state()
+        called = time.monotonic()
+        for name in (isp.wan, isp.wan6):
+            self.hotplug("disconnected", name, isp.device)
+        return called
+
+    def connected(self, isp):
+        """mwan3 has seen the uplink recover."""
+        self.mwan3.connected(isp)
+        self._write_state()
+        called = time.monotonic()
+        for name in (isp.wan, isp.wan6):
+            self.hotplug("connected", name, isp.device, FIRSTCONNECT="")
+        return called
+
+    def ifdown(self, isp):
+        """netifd takes a DHCP uplink down after its carrier is lost."""
+        self.link_up[isp.name] = False
+        self.host.sh(f"ip address flush dev {isp.device} scope global")
+        self.host.sh(f"ip route flush dev {isp.device}; ip -6 route flush dev {isp.device}")
+        self.mwan3.ifdown(isp)
+        self._write_state()
+        called = time.monotonic()
+        for name in (isp.wan, isp.wan6):
+            self._event("ifdown", name)
+            self.hotplug("ifdown", name)
+            self.hotplug("disconnected", name, isp.device)
+        return called
+
+    def ifup(self, isp):
+        """netifd has the uplink again, mwan3 follows."""
+        self.link_up[isp.name] = True
+        self.host.sh(self._addresses(isp))
+        self._write_state()
+        for name in (isp.wan, isp.wan6):
+            self._event("ifup", name)
+            self.hotplug("ifup", name, isp.device)
+        self.mwan3.ifup(isp)
+        self._write_state()
+        for name in (isp.wan, isp.wan6):
+            self.hotplug("connected", name, isp.device, FIRSTCONNECT="1")
+
+    def hotplug(self, action, interface, device=None, **more):
+        """Runs /etc/hotplug.d/iface as mwan3 and netifd do: one by one, bare environment."""
+        variables = {"PATH": _SYSTEM_PATH, "LOGNAME": "root", "USER": "root"}
+        variables |= {"HOTPLUG_TYPE": "iface", "ACTION": action, "INTERFACE": interface}
+        if device:
+            variables |= {"DEVICE": device, "DEVICENAME": ""}
+        pairs = [f"{key}={value}" for key, value in (variables | more).items()]
+        loop = "for f in /etc/hotplug.d/iface/*; do [ -f $f ] && ( . $f ); done; true"
+        self.host.run(["env", "-i", *pairs, "sh", "-c", loop], timeout=20)
+
+    # tailover, and the services it asks.
+
+    def start_tailover(self, config):
+        """Starts `tailover run` with the given /etc/config/tailover."""
+        self.host.write("config/tailover", config)
+        self.tailover = self.host.spawn("tailover", ["/usr/sbin/tailover", "run"])
+
+    def stop_tailover(self):
+        """Stops it as procd would and takes away what it may leave, or does nothing."""
+        if self.tailover is None:
+            return
+        process, self.tailover = self.tailover, None
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        self.host.run(["/usr/sbin/tailover", "cleanup"], check=False)
+
+    def _start_ubus(self):
+        ubusd = shutil.which("ubusd") or BIN / "ubusd"
+        netifd = BIN / "netifd"
+        if not Path(ubusd).exists() or not netifd.exists():
+            return
+        self._doubles = True
+        self._write_state()
+        self.host.sh("mkdir -p /run/ubus")
+        self.host.spawn("ubusd", [ubusd, "-s", "/run/ubus/ubus.sock"])
+        wait_until(self.host.path("/run/ubus/ubus.sock").exists, 5, "ubusd's socket")
+        self.host.spawn("netifd", [netifd, "--state", "/run/netifd-state.json"])
+
+    def _write_state(self):
+        """What the doubles of netifd and mwan3 answer with. Replaced in one step."""
+        state = {"dump": self.dump(), "mwan3": self.mwan3.status()}
+        file = self.host.path("/run/netifd-state.json")
+        draft = file.with_suffix(".new")
+        draft.write_text(json.dumps(state))
+        draft.replace(file)
+
+    def _event(self, action, interface):
+        if self._doubles:
+            data = {"action": action, "interface": interface}
+            event = json.dumps({"id": "network.interface", "data": data})
+            self.host.run([BIN / "ubus", "call", "lab.netifd", "event", event], check=False)
+
+    def dump(self):
+        """The reply of `ubus call network.interface dump`."""
+        interfaces = [
+            _interface("lan", plan.LAN_DEVICE, address=(plan.LAN_ROUTER, 24)),
+            _interface("loopback", "lo", address=("127.0.0.1", 8)),
+        ]
+        for isp in plan.ISPS:
+            up = self.link_up[isp.name]
+            route = {"target": "0.0.0.0", "mask": 0, "nexthop": isp.gateway}
+            route["source"] = f"{isp.address}/32"
+            wan = _interface(isp.wan, isp.device, up, isp.metric, (isp.address, 26), route)
+            wan["dns-server"] = [isp.gateway] if up else []
+            route6 = {"target": "::", "mask": 0, "nexthop": isp.gateway6, "metric": isp.metric}
+            route6["source"] = isp.prefix6 if self.source_routes else "::/0"
+            wan6 = _interface(isp.wan6, isp.device, up, isp.metric)
+            if up:
+                wan6["ipv6-address"] = [{"address": isp.address6, "mask": 64}]
+                wan6["route"] = [route6]
+            interfaces += [wan, wan6]
+        return {"interface": interfaces}
+
+
+def _interface(name, device, up=True, metric=0, address=None, route=None):
+    empty = ["ipv4-address", "ipv6-address", "route", "dns-server", "dns-search", "neighbors"]
+    entry = {
+        "interface": name,
+        "up": up,
+        "pending": False,
+        "available": up,
+        "autostart": True,
+        "dynamic": False,
+    }
+    if up:
+        entry |= {"uptime": 60, "l3_device": device}
+    entry |= {"proto": "static", "device": device, "metric": metric, "dns_metric": 0}
+    entry |= {"delegation": True}
+    entry |= {key: [] for key in empty + ["ipv6-prefix", "ipv6-prefix-assignment"]}
+    if up and address:
+        entry["ipv4-address"] = [{"address": address[0], "mask": address[1]}]
+    if up and route:
+        entry["route"] = [route]
+    return entry | {"inactive": {key: [] for key in empty}, "data": {}}

@@ -1,0 +1,190 @@
+"""Nodes of the tailnet: real tailscaleds, and what one can learn of them."""
+
+import http.client
+import json
+import os
+import socket
+import sys
+
+from . import internet, plan
+from .hosts import Host, wait_until
+from .paths import BIN, TREE_INSIDE
+
+_SOCKET = "/run/tailscale/tailscaled.sock"
+_PORT = 41641
+_ENVIRONMENT = {"TS_DEBUG_FIREWALL_MODE": "nftables", "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}
+_ESTABLISHED = "01"
+
+
+class Node:
+    """A tailscaled in a host."""
+
+    def __init__(self, host):
+        self.host = host
+
+    def start(self):
+        """Starts tailscaled; nobody respawns it."""
+        self.host.spawn("tailscaled", self.command(), _ENVIRONMENT)
+
+    def command(self):
+        """tailscaled's command line, as OpenWrt's package has it."""
+        state = "/etc/tailscale/tailscaled.state"
+        return [BIN / "tailscaled", "--port", str(_PORT), "--state", state]
+
+    def join(self, key):
+        """Brings the node up with an auth key and waits for its addresses."""
+        wait_until(self.host.path(_SOCKET).exists, 10, f"tailscaled's socket on {self.host.name}")
+        self.host.run(
+            [BIN / "tailscale", "up", f"--login-server=https://{plan.HEADSCALE_NAME}"]
+            + [f"--authkey={key}", "--accept-dns=false", f"--hostname={self.host.name}"],
+            timeout=40,
+        )
+
+    def call(self, method, path, body=None, timeout=3):
+        """One LocalAPI call; returns status code and text. Raises OSError."""
+        connection = _UnixConnection(str(self.host.path(_SOCKET)), timeout)
+        try:
+            connection.request(method, f"/localapi/v0/{path}", body)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except http.client.HTTPException as problem:
+            raise OSError(f"LocalAPI: {problem}") from problem
+        finally:
+            connection.close()
+
+    def status(self, peers=True):
+        """LocalAPI's status. Raises OSError when tailscaled does not answer."""
+        code, text = self.call("GET", "status" if peers else "status?peers=false")
+        if code != 200:
+            raise OSError(f"LocalAPI: status {code}")
+        return json.loads(text)
+
+    def addresses(self):
+        """The node's tailnet addresses, IPv4 first."""
+        return sorted(self.status(False)["Self"]["TailscaleIPs"], key=lambda a: ":" in a)
+
+    def path_to(self, name):
+        """How the peer of that host name is reached: ("direct", address) or ("derp", code)."""
+        for peer in (self.status().get("Peer") or {}).values():
+            if peer["HostName"] == name:
+                if peer["CurAddr"]:
+                    return "direct", peer["CurAddr"]
+                return "derp", peer["Relay"]
+        return None, None
+
+    def online(self):
+        """Whether it says that it is online; False too when it does not answer."""
+        try:
+            return bool(self.status(False)["Self"]["Online"])
+        except (OSError, KeyError, TypeError, ValueError):
+            return False
+
+    def pid(self):
+        """The running process, or None."""
+        try:
+            pid = int(self.host.path("/run/tailscaled.pid").read_text())
+            os.kill(pid, 0)
+            return pid
+        except (OSError, ValueError):
+            return None
+
+    def control_sources(self):
+        """Local addresses of its established TCP flows to the control server."""
+        pid = self.pid()
+        if pid is None:
+            return set()
+        return {
+            local
+            for local, remote, port in tcp_flows(pid)
+            if port == 443 and remote in plan.HEADSCALE
+        }
+
+
+class RouterNode(Node):
+    """The router's tailscaled, kept by the double of procd."""
+
+    def start(self):
+        command = [sys.executable, "-m", "lab.procd", "keep", *self.command()]
+        self.host.spawn("tailscaled", ["env", "-C", TREE_INSIDE, *command], _ENVIRONMENT)
+
+    def command(self):
+        return ["/usr/sbin/tailscaled", *super().command()[1:]]
+
+    def restart(self):
+        """Restarts it as the init script does."""
+        self.host.run(["/etc/init.d/tailscale", "restart"])
+
+
+class Peer:
+    """The other end of the tailnet, with an internet access of its own.
+
+    Its firewall makes it a direct peer, or one that has nothing but DNS, HTTP
+    and HTTPS to go out by, so that only relays are left.
+    """
+
+    def __init__(self, net):
+        self.host = Host("peer", internet.trusted())
+        self.node = Node(self.host)
+        v4, v6 = plan.PEER_GATEWAY
+        net.attach(self.host, "peer", f"{v4}/28", f"{v6}/64", [])
+        self.host.sh(
+            f"ip address add {plan.PEER[0]}/28 dev up0\n"
+            f"ip address add {plan.PEER[1]}/64 dev up0 nodad\n"
+            f"ip route add default via {v4}\nip -6 route add default via {v6}\n"
+            "for f in iptables ip6tables; do\n"
+            "    $f -N kind; $f -A OUTPUT -o up0 -j kind; $f -A INPUT -i up0 -j kind\n"
+            "done"
+        )
+
+    def become(self, kind):
+        """Sets the firewall: "direct" or "derp-only"."""
+        rules = "*filter\n:kind - [0:0]\n"
+        if kind == "derp-only":
+            rules += "-A kind -p udp --dport 53 -j RETURN\n-A kind -p udp --sport 53 -j RETURN\n"
+            rules += "-A kind -p udp -j DROP\n"
+        for tool in ("iptables-restore", "ip6tables-restore"):
+            self.host.run([tool, "--noflush"], input=rules + "COMMIT\n")
+
+
+def tcp_flows(pid):
+    """A process's established TCP flows: (local address, remote address, remote port)."""
+    sockets = set()
+    for entry in os.scandir(f"/proc/{pid}/fd"):
+        try:
+            target = os.readlink(entry.path)
+        except OSError:
+            continue
+        if target.startswith("socket:["):
+            sockets.add(target[8:-1])
+    flows = []
+    for table in ("tcp", "tcp6"):
+        with open(f"/proc/{pid}/net/{table}") as lines:
+            for line in list(lines)[1:]:
+                field = line.split()
+                if field[3] == _ESTABLISHED and field[9] in sockets:
+                    local, _ = _endpoint(field[1])
+                    flows.append((local, *_endpoint(field[2])))
+    return flows
+
+
+def _endpoint(text):
+    """Address and port of /proc/net/tcp: words of 32 bits in the machine's byte order."""
+    words, port = text.rsplit(":", 1)
+    raw = b"".join(
+        bytes.fromhex(words[start : start + 8])[::-1] for start in range(0, len(words), 8)
+    )
+    if raw.startswith(b"\0" * 10 + b"\xff\xff"):
+        raw = raw[12:]
+    family = socket.AF_INET if len(raw) == 4 else socket.AF_INET6
+    return socket.inet_ntop(family, raw), int(port, 16)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path, timeout):
+        super().__init__("local-tailscaled.sock", timeout=timeout)
+        self._path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)

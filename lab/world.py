@@ -1,0 +1,145 @@
+"""The whole lab, brought up once and brought back to health between scenarios."""
+
+import sys
+import threading
+
+from . import byhand, hosts, plan
+from .hosts import wait_until
+from .internet import Internet
+from .isp import IspHost
+from .measure import Pings, Watch
+from .paths import LOGS, STATE
+from .router import Router
+from .tailnet import Peer, RouterNode
+
+
+class World:
+    """Everything that runs. `tailover` says whether a binary is there to be tested."""
+
+    def __init__(self, tailover=False, rp_filter=0, source_routes=False):
+        self.tailover = tailover
+        self._variant = (rp_filter, source_routes)
+        self._clear_logs()
+        self.internet = Internet()
+        self.router = Router(rp_filter, source_routes)
+        self.isps = {isp.name: IspHost(isp, self.internet) for isp in plan.ISPS}
+        self.peer = Peer(self.internet)
+        self.node = RouterNode(self.router.host)
+        self.watch = None
+        self.pings = None
+        self.kind = "direct"
+
+    @property
+    def isp1(self):
+        """The ISP of the first choice."""
+        return self.isps["isp1"]
+
+    @property
+    def isp2(self):
+        """The ISP of the second choice."""
+        return self.isps["isp2"]
+
+    @property
+    def hosts(self):
+        """Every host, for those who want to look in."""
+        isps = [isp.host for isp in self.isps.values()]
+        return [*self.internet.hosts, *isps, self.router.host, self.router.lan, self.peer.host]
+
+    def start(self):
+        """Brings everything up to a tailnet that is pinged over both families."""
+        for isp in self.isps.values():
+            isp.connect(self.router.host)
+        self.router.start()
+        hosts.publish(self.hosts)
+        self.internet.await_ready()
+        key = self.internet.auth_key()
+        nodes = (self.node, self.peer.node)
+        for node in nodes:
+            node.start()
+        joining = [threading.Thread(target=node.join, args=(key,)) for node in nodes]
+        for thread in joining:
+            thread.start()
+        for thread in joining:
+            thread.join()
+        self.watch = Watch(self.node, self._isp_name)
+        self._ping()
+        self.settle("direct", patience=15)
+
+    def _ping(self):
+        file = STATE / "pings"
+        command = [sys.executable, "-m", "lab.pinger", file, *self.node.addresses()]
+        self.peer.host.spawn("pinger", ["env", "-C", STATE / "tree", *command])
+        self.pings = Pings(file)
+
+    def _isp_name(self, address):
+        isp = self.router.isp_of(address)
+        return isp.name if isp else None
+
+    def _clear_logs(self):
+        LOGS.mkdir(parents=True, exist_ok=True)
+        for file in LOGS.glob("*.log"):
+            file.unlink()
+
+    def settle(self, kind, patience=3):
+        """A healthy state to start a scenario from: no fault, first uplink, no tailover.
+
+        `kind` is the peer's: "direct" or "derp-only". What has not healed by
+        itself after `patience` seconds is nudged and renewed.
+        """
+        self.router.stop_tailover()
+        byhand.unsteer(self.router)
+        self.internet.control_up()
+        for isp in self.isps.values():
+            isp.restore()
+            if not self.router.link_up[isp.spec.name]:
+                self.router.ifup(isp.spec)
+            elif isp.spec.wan not in self.router.mwan3.online:
+                self.router.connected(isp.spec)
+        if kind != self.kind:
+            self.peer.become(kind)
+            self.kind = kind
+        try:
+            wait_until(self._healthy, patience, "a healthy tailnet")
+            return
+        except TimeoutError:
+            byhand.nudge_and_renew(self.node, self.peer_address())
+        try:
+            wait_until(self._healthy, 30, "a healthy tailnet")
+        except TimeoutError as problem:
+            raise TimeoutError(f"{problem}: {self.describe()}") from None
+
+    def _healthy(self):
+        if self.node.pid() is None or self.watch.control_now() != {"isp1"}:
+            return False
+        if not all(self.pings.steady(family) for family in (4, 6)):
+            return False
+        how, where = self.peer.node.path_to("router")
+        if self.kind == "derp-only":
+            return how == "derp"
+        mine = [self.isp1.public, plan.ISP1.address6]
+        return how == "direct" and where.rsplit(":", 1)[0].strip("[]") in mine
+
+    def peer_address(self):
+        """The peer's tailnet IPv4 address."""
+        return self.peer.node.addresses()[0]
+
+    def describe(self):
+        """What one wants to know of a tailnet that is not healthy, in a line."""
+        how, where = self.peer.node.path_to("router")
+        return (
+            f"control over {sorted(self.watch.control_now()) or 'nothing'},"
+            f" online {self.node.online()}, peer's path {how} {where},"
+            f" ping steady v4 {self.pings.steady(4)} v6 {self.pings.steady(6)}"
+        )
+
+    def marked_device(self):
+        """The device by which a packet of tailscaled's leaves now, over IPv4."""
+        words = self.router.host.run(
+            ["ip", "route", "get", plan.HEADSCALE[0], "mark", "0x80000"], check=False
+        ).split()
+        return words[words.index("dev") + 1] if "dev" in words else None
+
+    def lan_reaches(self):
+        """Whether a client in the LAN gets an answer from the outside now."""
+        ping = ["ping", "-n", "-c", "1", "-W", "1", plan.IPIFY[0]]
+        return " 1 received" in self.router.lan.run(ping, check=False)
