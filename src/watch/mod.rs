@@ -1,3 +1,9 @@
-//! Turns the world into inputs for `core`, and decides nothing.
+//! Turns the world into inputs of the core, and decides nothing.
 
+pub mod events;
+pub mod kernel;
+pub mod probe;
 pub mod sockets;
+pub mod tailnet;
+pub mod targets;
+pub mod uplinks;
