@@ -319,6 +319,7 @@ fn own(error: FetchError) -> ureq::Error {
 #[derive(Debug, Clone)]
 struct Way {
     via: Via,
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS looks"))]
     certificate: CertCheck,
     deadline: Instant,
 }
