@@ -1,7 +1,8 @@
 //! Rules, routes and the monitor on the real kernel, in a network namespace of the test's own,
 //! held against what ip(8) says.
 
-use std::net::IpAddr;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use smol::Timer;
 use tailover::net::rtnetlink::{
     Action, Change, Client, Family, Monitor, Path, Route, RouteKind, Rule, PROTOCOL, TABLE_MAIN,
 };
+use tailover::net::socket::{tcp_connect, Egress};
 
 /// Set in the copy of this test that runs inside the namespace.
 const INSIDE: &str = "TAILOVER_TEST_NETNS";
@@ -355,6 +357,48 @@ fn the_monitor_sees_changes_and_overruns() {
         }
         until(&mut monitor, |c| *c == Change::Overrun).await;
     });
+}
+
+#[test]
+fn a_socket_carries_its_mark_and_its_device() {
+    if !inside("a_socket_carries_its_mark_and_its_device") {
+        return;
+    }
+    two_uplinks();
+    // What has the mark is refused at once; what has not is sent, and nobody answers.
+    ip("rule add pref 50 fwmark 0x80000/0xff0000 prohibit");
+    ip("-6 rule add pref 50 fwmark 0x80000/0xff0000 prohibit");
+    let connect = |target: &str, egress: &Egress| {
+        let target = SocketAddr::new(address(target), 53);
+        let wait = Duration::from_millis(100);
+        let result = smol::block_on(tcp_connect(target, egress, wait));
+        result.expect_err("nobody is there").kind()
+    };
+    let marked = Egress {
+        mark: Some(MARK.0),
+        ..Egress::default()
+    };
+    for target in ["8.8.8.8", "2001:4860:4860::8888"] {
+        assert_eq!(connect(target, &marked), ErrorKind::PermissionDenied);
+        assert_eq!(connect(target, &Egress::default()), ErrorKind::TimedOut);
+    }
+    // Bound to a device without a route to the target, the kernel takes it as on-link there, and
+    // picks that device's address.
+    let egress = Egress {
+        device: Some("wan2".into()),
+        ..Egress::default()
+    };
+    let target = SocketAddr::new(address("8.8.8.8"), 53);
+    let socket = egress.udp(target).expect("a socket");
+    socket.connect(&target.into()).expect("a route by wan2");
+    let local = socket.local_addr().expect("bound").as_socket();
+    assert_eq!(local.expect("an IP socket").ip(), address("192.0.2.2"));
+    let missing = Egress {
+        device: Some("wan9".into()),
+        ..Egress::default()
+    };
+    let text = missing.tcp(target).expect_err("no such device").to_string();
+    assert_eq!(text, "binding to device wan9: there is no such device");
 }
 
 #[test]

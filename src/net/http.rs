@@ -8,7 +8,6 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -18,15 +17,8 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
 
-use super::socket::{within, Egress};
-
-/// Stack of a request's thread. TLS with ring is the deepest that runs on it; a debug build of that
-/// stays below half of this.
-const STACK: usize = 256 * 1024;
-
-/// Most requests under way at once, the ones given up but still blocked (in a name lookup, which
-/// cannot be cancelled) counted in.
-pub const MAX_THREADS: usize = 16;
+use super::socket::Egress;
+use super::thread;
 
 /// ureq's buffers each way. A probe's answer is small, and so is our memory.
 const BUFFER: usize = 8 * 1024;
@@ -192,7 +184,7 @@ pub enum FetchError {
     TooBig(u64),
     /// The request itself is wrong: its URL or a header.
     BadRequest(String),
-    /// [`MAX_THREADS`] requests are under way already, or no thread could be started.
+    /// Not started: too many blocking calls are under way.
     Busy(String),
 }
 
@@ -213,54 +205,14 @@ impl fmt::Display for FetchError {
 
 impl std::error::Error for FetchError {}
 
-static THREADS: AtomicUsize = AtomicUsize::new(0);
-
-/// A place among the [`MAX_THREADS`], given back when dropped.
-struct Place;
-
-impl Place {
-    fn take() -> Option<Self> {
-        let more = |n| (n < MAX_THREADS).then_some(n + 1);
-        THREADS
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
-            .ok()
-            .map(|_| Self)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        THREADS.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// Does a request on a thread of its own and waits for it, at most the request's time-out.
 ///
 /// A thread still blocked then is left to end by itself.
 pub async fn fetch(request: Request) -> Result<Response, FetchError> {
-    let Some(place) = Place::take() else {
-        let text = format!("{MAX_THREADS} requests are under way already");
-        return Err(FetchError::Busy(text));
-    };
-    let timeout = request.timeout;
-    let (sender, receiver) = smol::channel::bounded(1);
-    std::thread::Builder::new()
-        .name("http".into())
-        .stack_size(STACK)
-        .spawn(move || {
-            let result = fetch_blocking(&request);
-            drop(place);
-            // Nobody listens any more when the time-out came first.
-            let _ = sender.try_send(result);
-        })
-        .map_err(|e| FetchError::Busy(format!("no thread for a request: {e}")))?;
-    let answer = within(timeout, async {
-        receiver.recv().await.map_err(io::Error::other)
-    });
-    match answer.await {
+    match thread::run(request.timeout, move || fetch_blocking(&request)).await {
         Ok(result) => result,
-        Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(FetchError::Timeout),
-        Err(e) => Err(FetchError::Http(e.to_string())),
+        Err(thread::Error::Timeout) => Err(FetchError::Timeout),
+        Err(thread::Error::Busy(text)) => Err(FetchError::Busy(text)),
     }
 }
 
@@ -367,6 +319,7 @@ fn own(error: FetchError) -> ureq::Error {
 #[derive(Debug, Clone)]
 struct Way {
     via: Via,
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS looks"))]
     certificate: CertCheck,
     deadline: Instant,
 }

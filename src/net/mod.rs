@@ -5,8 +5,10 @@
 
 pub mod http;
 mod nlmsg;
+pub mod resolve;
 pub mod rtnetlink;
 pub mod socket;
 pub mod stun;
+pub mod thread;
 #[cfg(feature = "tls")]
 pub mod tls;

@@ -27,6 +27,8 @@ const FINGERPRINT_LEN: usize = 8;
 /// derper answers only a request that names this software and carries a fingerprint
 /// (tailscale, net/stun/stun.go); other servers do not mind.
 const SOFTWARE_NAME: &[u8; 8] = b"tailnode";
+/// Pause after a read that failed.
+const ERROR_PAUSE: Duration = Duration::from_millis(20);
 /// A request of ours is this long, always.
 pub const REQUEST_LEN: usize = HEADER_LEN + 4 + SOFTWARE_NAME.len() + FINGERPRINT_LEN;
 
@@ -251,8 +253,9 @@ async fn first_valid(
 ) -> Option<Answer> {
     loop {
         let Ok((id, public, from)) = receive(socket).await else {
-            // An ICMP error of an earlier datagram, for example: the others may yet be answered.
-            // The read consumed it, so this does not spin.
+            // Perhaps about an earlier datagram: the others may yet be answered. The pause keeps
+            // an error that stays from taking the whole thread.
+            Timer::after(ERROR_PAUSE).await;
             continue;
         };
         if let Some((_, server, at)) = sent.iter().find(|(i, s, _)| *i == id && *s == from) {
