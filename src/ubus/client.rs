@@ -36,6 +36,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 const LONG_LIVED: Duration = Duration::from_secs(10);
 /// How long ubusd may take to answer for itself: greeting, lookup, registrations.
 const UBUSD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the last answers of a connection may take to be written.
+const FAREWELL: Duration = Duration::from_millis(100);
 /// Bytes read at a time; most messages are smaller, larger ones come in pieces anyway.
 const READ_SIZE: usize = 4096;
 /// The event by which ubusd announces an object.
@@ -477,7 +479,8 @@ impl Client {
         (client, handle, happened)
     }
 
-    /// Connects, serves, and connects again. Ends when the receiver of happenings is dropped.
+    /// Connects, serves, and connects again. Ends some time after the receiver of happenings
+    /// was dropped: when the next message comes in, or at the next attempt to connect.
     pub async fn run(self) {
         let mut delay = BACKOFF_MIN;
         let mut told_down = false;
@@ -544,12 +547,22 @@ impl Client {
             self.read(stream.clone(), &inbox),
             self.write(stream.clone()),
         );
-        future::or(io, keeper).await
+        let reason = future::or(io, keeper).await;
+        // Last answers, such as to calls that nobody took; without them their callers would wait.
+        let rest = self.shared.lock().session.take_output();
+        let mut stream = stream.clone();
+        let farewell = async { drop(stream.write_all(&rest).await) };
+        let limit = async {
+            Timer::after(FAREWELL).await;
+        };
+        future::or(farewell, limit).await;
+        reason
     }
 
     async fn read(&self, mut stream: UnixStream, inbox: &Sender<Job>) -> String {
         let mut buffer = vec![0; READ_SIZE];
         let mut incidents = Vec::new();
+        let mut told = Vec::new();
         loop {
             let bytes = match stream.read(&mut buffer).await {
                 Ok(0) => return "ubusd closed the connection".to_owned(),
@@ -559,9 +572,11 @@ impl Client {
             let mut state = self.shared.lock();
             let received = state.session.receive(bytes, &mut incidents);
             for incident in incidents.drain(..) {
-                self.handle(&mut state, incident, inbox);
+                told.extend(self.handle(&mut state, incident, inbox));
             }
             drop(state);
+            // Only now: a call that nobody takes is dropped, and dropping it locks the state.
+            told.drain(..).for_each(|happening| self.tell(happening));
             self.shared.wake();
             if let Err(e) = received {
                 return format!("ubusd sent nonsense: {e}");
@@ -587,7 +602,13 @@ impl Client {
         "the writer's alarm closed".to_owned()
     }
 
-    fn handle(&self, state: &mut State, incident: Incident, inbox: &Sender<Job>) {
+    /// Does what an incident asks for and gives what the owner is to be told.
+    fn handle(
+        &self,
+        state: &mut State,
+        incident: Incident,
+        inbox: &Sender<Job>,
+    ) -> Option<Happening> {
         match incident {
             Incident::Hello => {
                 // The snapshot and the inbox come together, so nothing wanted is done twice.
@@ -599,49 +620,53 @@ impl Client {
                     let _ = waiting.try_send(outcome);
                 }
             }
-            Incident::Called(id, incoming) => self.tell(Happening::Call(Call {
-                object: incoming.name,
-                method: incoming.method,
-                data: Value::Table(incoming.data),
-                shared: self.shared.clone(),
-                id,
-                connection: state.connection,
-                answered: false,
-            })),
-            Incident::Notified(incoming) => self.tell(Happening::Notification {
-                object: incoming.name,
-                method: incoming.method,
-                data: Value::Table(incoming.data),
-            }),
-            Incident::Event(incoming) => self.event(state, incoming, inbox),
+            Incident::Called(id, incoming) => {
+                return Some(Happening::Call(Call {
+                    object: incoming.name,
+                    method: incoming.method,
+                    data: Value::Table(incoming.data),
+                    shared: self.shared.clone(),
+                    id,
+                    connection: state.connection,
+                    answered: false,
+                }))
+            }
+            Incident::Notified(incoming) => {
+                return Some(Happening::Notification {
+                    object: incoming.name,
+                    method: incoming.method,
+                    data: Value::Table(incoming.data),
+                })
+            }
+            Incident::Event(incoming) => return event(state, incoming, inbox),
             Incident::TargetGone(id) => drop(inbox.try_send(Job::TargetGone(id))),
             Incident::Subscribed { object, active } => {
                 log::debug!("ubus: {object} has subscribers: {active}");
             }
             Incident::Skipped(why) => log::debug!("ubus: skipped {why}"),
         }
+        None
     }
+}
 
-    fn event(&self, state: &State, event: Incoming, inbox: &Sender<Job>) {
-        let Incoming { method, data, .. } = event;
-        let data = Value::Table(data);
-        if method == OBJECT_ADD {
-            if let (Some(path), Some(id)) = (
-                data.get("path").and_then(Value::str),
-                data.get("id").and_then(Value::u32),
-            ) {
-                let path = path.to_owned();
-                let _ = inbox.try_send(Job::Appeared { path, id });
-            }
-        }
-        let asked_for = state
-            .wanted
-            .iter()
-            .any(|w| matches!(w, Wanted::Events(pattern) if matches(pattern, &method)));
-        if asked_for {
-            self.tell(Happening::Event { id: method, data });
+/// Tells the keeper of an object that appeared, and the owner of an event that was asked for.
+fn event(state: &State, event: Incoming, inbox: &Sender<Job>) -> Option<Happening> {
+    let Incoming { method, data, .. } = event;
+    let data = Value::Table(data);
+    if method == OBJECT_ADD {
+        if let (Some(path), Some(id)) = (
+            data.get("path").and_then(Value::str),
+            data.get("id").and_then(Value::u32),
+        ) {
+            let path = path.to_owned();
+            let _ = inbox.try_send(Job::Appeared { path, id });
         }
     }
+    state
+        .wanted
+        .iter()
+        .any(|w| matches!(w, Wanted::Events(pattern) if matches(pattern, &method)))
+        .then_some(Happening::Event { id: method, data })
 }
 
 /// A delay spread by a quarter to both sides, so that the daemons of a router do not come all at

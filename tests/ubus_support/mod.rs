@@ -105,7 +105,7 @@ fn recorded(json: &Json) -> Recorded {
 }
 
 fn unhex(text: &str) -> Vec<u8> {
-    assert!(text.len().is_multiple_of(2), "half a byte");
+    assert!(text.len() % 2 == 0, "half a byte");
     (0..text.len())
         .step_by(2)
         .map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("a hex digit"))

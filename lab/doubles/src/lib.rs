@@ -1,4 +1,5 @@
 //! Doubles of OpenWrt's ubusd and netifd for tests and the lab; nothing of this is shipped.
 
 pub mod broker;
+pub mod netifd;
 pub mod serve;

@@ -415,3 +415,30 @@ fn all_is_set_up_again_after_ubusd_was_killed() {
         assert_eq!(found.len(), 1);
     });
 }
+
+#[test]
+fn a_call_that_comes_when_nobody_takes_it_any_more_is_answered() {
+    let ubusd = Ubusd::start("nobody");
+    run(|executor| async move {
+        let Running {
+            handle,
+            happened,
+            _run,
+        } = Running::start(executor, &ubusd.socket()).await;
+        handle.add_object("demo", methods()).await.expect("to add");
+        drop(happened);
+        let caller = Running::start(executor, &ubusd.socket()).await;
+        let answer = caller
+            .handle
+            .invoke("demo", "status", vec![], PATIENCE)
+            .await;
+        assert_eq!(refused(answer), Status::UnknownError);
+        // The client ends, and its object with it.
+        _run.await;
+        let gone = caller
+            .handle
+            .invoke("demo", "status", vec![], PATIENCE)
+            .await;
+        assert_eq!(refused(gone), Status::NotFound);
+    });
+}
