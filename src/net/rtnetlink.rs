@@ -14,6 +14,8 @@ use rustix::io::Errno;
 use smol::Async;
 use socket2::SockRef;
 
+use crate::core::Family;
+
 use super::nlmsg::{attrs, messages, text, u32_at, Builder, Message};
 
 /// The protocol number on every rule and route of ours (FRA_PROTOCOL, RTPROT). 128 to 255 are for
@@ -94,44 +96,19 @@ mod uapi {
 }
 use uapi::*;
 
-/// An address family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    /// The family of an address.
-    pub fn of(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(_) => Self::V4,
-            IpAddr::V6(_) => Self::V6,
-        }
-    }
-
-    fn number(self) -> u8 {
-        match self {
-            Self::V4 => AF_INET,
-            Self::V6 => AF_INET6,
-        }
-    }
-
-    fn from_number(number: u8) -> Option<Self> {
-        match number {
-            AF_INET => Some(Self::V4),
-            AF_INET6 => Some(Self::V6),
-            _ => None,
-        }
+/// AF_INET or AF_INET6.
+fn family_number(family: Family) -> u8 {
+    match family {
+        Family::V4 => AF_INET,
+        Family::V6 => AF_INET6,
     }
 }
 
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        })
+fn family_from(number: u8) -> Option<Family> {
+    match number {
+        AF_INET => Some(Family::V4),
+        AF_INET6 => Some(Family::V6),
+        _ => None,
     }
 }
 
@@ -519,7 +496,7 @@ impl Client {
         mark: Option<u32>,
     ) -> Result<Option<Path>, Error> {
         let tried = format!("asking for the route to {destination}");
-        let family = Family::of(destination);
+        let family = Family::of(&destination);
         let (bytes, bits) = octets(destination);
         let header = route_header(family, bits, 0, [0; 4], RTM_F_LOOKUP_TABLE);
         let answer = self.request(&tried, RTM_GETROUTE, &header, |request| {
@@ -726,7 +703,7 @@ fn small_table(table: u32) -> u8 {
 /// struct fib_rule_hdr.
 fn rule_header(family: Family, to: u8, from: u8, table: u8, action: u8) -> [u8; 12] {
     [
-        family.number(),
+        family_number(family),
         to,
         from,
         0,
@@ -745,7 +722,7 @@ fn rule_header(family: Family, to: u8, from: u8, table: u8, action: u8) -> [u8; 
 fn route_header(family: Family, to: u8, from: u8, rest: [u8; 4], flags: u32) -> [u8; 12] {
     let [table, protocol, scope, kind] = rest;
     let [a, b, c, d] = flags.to_ne_bytes();
-    let family = family.number();
+    let family = family_number(family);
     [
         family, to, from, 0, table, protocol, scope, kind, a, b, c, d,
     ]
@@ -760,7 +737,7 @@ fn link_header(index: u32) -> [u8; 16] {
 
 /// Whether all these addresses are of one family.
 fn agree(family: Family, addresses: &[Option<IpAddr>]) -> bool {
-    addresses.iter().flatten().all(|a| Family::of(*a) == family)
+    addresses.iter().flatten().all(|a| Family::of(a) == family)
 }
 
 fn prefix_bits(prefix: Option<Prefix>) -> u8 {
@@ -861,7 +838,7 @@ fn route_request(kind: u16, flags: u16, route: &Route) -> impl FnOnce(u32) -> Op
 fn rule(payload: &[u8]) -> Option<Rule> {
     let (header, rest) = payload.split_at_checked(12)?;
     let mut table = u32::from(*header.get(4)?);
-    let mut rule = Rule::to_table(Family::from_number(*header.first()?)?, 0, 0);
+    let mut rule = Rule::to_table(family_from(*header.first()?)?, 0, 0);
     rule.protocol = 0;
     rule.invert = u32_at(header, 8)? & FIB_RULE_INVERT != 0;
     let (mut mark, mut mask) = (None, u32::MAX);
@@ -892,7 +869,7 @@ fn route(payload: &[u8]) -> Option<Route> {
     let (header, rest) = payload.split_at_checked(12)?;
     let flags = u32_at(header, 8)?;
     let mut route = Route {
-        family: Family::from_number(*header.first()?)?,
+        family: family_from(*header.first()?)?,
         table: u32::from(*header.get(4)?),
         kind: RouteKind::from_number(*header.get(7)?),
         to: None,

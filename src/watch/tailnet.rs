@@ -1,12 +1,13 @@
 //! Looks at tailscaled: LocalAPI, process, TCP flows. Learns from it whom the probes can ask.
 
-use std::cell::RefCell;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::config::{Host, Url};
 use crate::core::tailnet::{Api, Backend, Flow, Purpose, Tailnet};
+use crate::net::resolve::resolve;
 use crate::tailscale::localapi::{Error, LocalApi};
 use crate::tailscale::types::{BackendState, Prefs};
 
@@ -19,15 +20,15 @@ const LEARN_EVERY: Duration = Duration::from_secs(600);
 /// While nothing was learnt yet, or the control server's name did not resolve.
 const LEARN_SOON: Duration = Duration::from_secs(10);
 
-/// Stack of a name lookup: musl's getaddrinfo keeps some KiB of packets on it.
-const LOOKUP_STACK: usize = 64 * 1024;
+/// How long a name lookup may take. It holds up nothing, so it may take long.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Reads tailscaled and keeps what changes rarely.
 pub struct TailnetWatch {
     api: LocalApi,
     targets: Rc<RefCell<Targets>>,
-    prefs: Option<Prefs>,
-    learnt: Option<Instant>,
+    prefs: RefCell<Option<Prefs>>,
+    learnt: Cell<Option<Instant>>,
 }
 
 impl TailnetWatch {
@@ -35,17 +36,13 @@ impl TailnetWatch {
         TailnetWatch {
             api,
             targets,
-            prefs: None,
-            learnt: None,
+            prefs: RefCell::new(None),
+            learnt: Cell::new(None),
         }
     }
 
-    pub fn api(&self) -> &LocalApi {
-        &self.api
-    }
-
-    /// One look. `thorough` also reads what the user wants and, when due, whom the probes can ask.
-    pub async fn look(&mut self, thorough: bool) -> Tailnet {
+    /// One look at state, wishes and flows.
+    pub async fn look(&self) -> Tailnet {
         let pid = sockets::tailscaled(&self.api.socket);
         let status = match self.api.status(false).await {
             Ok(status) => status,
@@ -58,13 +55,11 @@ impl TailnetWatch {
                 }
             }
         };
-        if thorough || self.prefs.is_none() {
-            if let Ok(prefs) = self.api.prefs().await {
-                self.prefs = Some(prefs);
-            }
-            self.learn().await;
+        if let Ok(prefs) = self.api.prefs().await {
+            *self.prefs.borrow_mut() = Some(prefs);
         }
-        let prefs = self.prefs.as_ref();
+        let prefs = self.prefs.borrow();
+        let prefs = prefs.as_ref();
         Tailnet {
             api: Api::Answers,
             pid,
@@ -110,44 +105,44 @@ impl TailnetWatch {
     }
 
     /// Reads the DERP map and resolves the control server, when that is due.
-    async fn learn(&mut self) {
+    ///
+    /// With a dead resolver this takes many seconds: it runs beside everything else.
+    pub async fn learn(&self) {
         let complete = {
             let t = self.targets.borrow();
             !t.derp.is_empty() && !t.control_addresses.is_empty()
         };
         let due = if complete { LEARN_EVERY } else { LEARN_SOON };
-        if self.learnt.is_some_and(|t| t.elapsed() < due) {
+        if self.learnt.get().is_some_and(|t| t.elapsed() < due) {
             return;
         }
-        self.learnt = Some(Instant::now());
+        self.learnt.set(Some(Instant::now()));
         if let Ok(Some(map)) = self.api.derpmap().await {
             self.targets.borrow_mut().derp = map.nodes;
         }
-        let Some(url) = self.prefs.as_ref().and_then(|p| control_url(&p.control_url)) else {
+        let url = self
+            .prefs
+            .borrow()
+            .as_ref()
+            .and_then(|p| control_url(&p.control_url));
+        let Some(url) = url else {
+            // tailscaled has not answered yet; ask at the next look.
+            self.learnt.set(None);
             return;
         };
-        let host = url.host.clone();
-        let port = url.port;
         {
             let mut t = self.targets.borrow_mut();
             if t.control.as_ref() != Some(&url) {
-                t.control = Some(url);
+                t.control = Some(url.clone());
                 t.control_addresses.clear();
             }
         }
-        match host {
-            Host::Ip(ip) => self.targets.borrow_mut().control_addresses = vec![ip],
-            Host::Name(name) => {
-                let targets = Rc::clone(&self.targets);
-                // Never waited for: with a dead resolver this takes many seconds.
-                let found = resolve(name, port);
-                smol_detach(async move {
-                    let found = found.await;
-                    if !found.is_empty() {
-                        targets.borrow_mut().control_addresses = found;
-                    }
-                });
-            }
+        let found = match url.host {
+            Host::Ip(ip) => vec![ip],
+            Host::Name(name) => resolve(&name, LOOKUP_TIMEOUT).await.unwrap_or_default(),
+        };
+        if !found.is_empty() {
+            self.targets.borrow_mut().control_addresses = found;
         }
     }
 }

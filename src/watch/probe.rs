@@ -1,0 +1,537 @@
+//! Asks the outside by one uplink or by the path, all targets side by side, and reports findings.
+//!
+//! A TCP connection is tried before each TLS or HTTP exchange. It is a probe of its own, costs no
+//! thread, and keeps the few threads for ways that carry something.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use smol::lock::Semaphore;
+use smol::Timer;
+
+use crate::config::{Host, Settings, Url};
+use crate::core::{By, Effort, Family, Finding};
+use crate::net::http::{fetch, CertCheck, FetchError, Request, Response, TlsFault, Via};
+use crate::net::resolve::resolve;
+use crate::net::socket::{tcp_connect, Egress};
+use crate::net::stun;
+use crate::tailscale::types::DerpNode;
+
+use super::targets::{Targets, DERP_WITHOUT_MAP};
+
+/// Datagrams of a burst, and their spacing. With 30 % loss each way a single exchange fails half
+/// the time; 16 fail together once in 65,000 bursts.
+const BURST_DATAGRAMS: u16 = 16;
+const BURST_SPACING: Duration = Duration::from_millis(75);
+
+/// Datagrams of a heartbeat: the next goes out only when the one before stays unanswered.
+const BEAT_DATAGRAMS: u16 = 5;
+const BEAT_SPACING: Duration = Duration::from_millis(300);
+
+/// STUN servers and TCP targets asked in one round at most.
+const SERVERS: usize = 4;
+
+/// DERP nodes asked by TLS in one round at most: each costs a certificate chain.
+const TLS_NODES: usize = 2;
+
+/// Threads for TLS and HTTP at once. The rest of `net::thread`'s are LocalAPI's and the cures'.
+const THREADS: usize = 10;
+
+/// A body that says more than an address or a challenge is not the one asked for.
+const BODY_LIMIT: u64 = 4 * 1024;
+
+/// How long each kind of probe waits.
+#[derive(Clone, Debug)]
+pub struct Patience {
+    pub probe: Duration,
+    pub tcp: Duration,
+    pub tls: Duration,
+    pub http: Duration,
+}
+
+impl Patience {
+    pub fn new(s: &Settings) -> Patience {
+        Patience {
+            probe: s.probe_timeout,
+            tcp: s.tcp_timeout,
+            tls: s.tls_timeout,
+            http: s.http_timeout,
+        }
+    }
+}
+
+/// One round of probes over one way.
+#[derive(Clone)]
+pub struct Round {
+    pub egress: Egress,
+    pub family: Family,
+    pub effort: Effort,
+    /// Also ask the control server. The path of an uplink leaves that to the uplink's own round.
+    pub control: bool,
+    /// Also ask the external-address services.
+    pub external: bool,
+    pub ca_file: Option<std::path::PathBuf>,
+    /// From the moment's dice; datagrams need an unguessable id.
+    pub seed: [u8; 12],
+}
+
+/// Runs rounds. Cheap to clone.
+#[derive(Clone)]
+pub struct Prober {
+    targets: Rc<RefCell<Targets>>,
+    patience: Patience,
+    threads: Rc<Semaphore>,
+}
+
+type Task<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+impl Prober {
+    pub fn new(targets: Rc<RefCell<Targets>>, patience: Patience) -> Prober {
+        Prober {
+            targets,
+            patience,
+            threads: Rc::new(Semaphore::new(THREADS)),
+        }
+    }
+
+    pub fn set_patience(&mut self, patience: Patience) {
+        self.patience = patience;
+    }
+
+    /// Runs one round to its end; `tell` gets each finding as it comes, `Over` last.
+    pub async fn run(&self, round: Round, tell: impl Fn(Finding)) {
+        let targets = self.targets.borrow().clone();
+        let servers = targets.stun_servers(round.family);
+        let mut tasks: Vec<Task> = Vec::new();
+        if round.effort == Effort::Beat && !servers.is_empty() {
+            tasks.push(Box::pin(self.stun(&round, servers, &tell)));
+        } else {
+            self.all(&round, &targets, servers, &tell, &mut tasks);
+        }
+        join(tasks).await;
+        tell(Finding::Over);
+    }
+
+    /// Every kind of probe of a burst; also of a heartbeat where no STUN server is known.
+    fn all<'a>(
+        &'a self,
+        round: &'a Round,
+        targets: &'a Targets,
+        servers: Vec<SocketAddr>,
+        tell: &'a dyn Fn(Finding),
+        tasks: &mut Vec<Task<'a>>,
+    ) {
+        if !servers.is_empty() {
+            tasks.push(Box::pin(self.stun(round, servers, tell)));
+        }
+        for to in targets.tcp_addresses(round.family).into_iter().take(SERVERS) {
+            tasks.push(Box::pin(self.tcp(round, to, tell)));
+        }
+        for (name, port) in targets.tcp_names() {
+            tasks.push(Box::pin(self.tcp_by_name(round, name, port, tell)));
+        }
+        let nodes = targets.derp_nodes(round.family);
+        for (node, ip) in nodes.iter().take(TLS_NODES) {
+            tasks.push(Box::pin(self.derp(round, node, *ip, tell)));
+        }
+        if let Some((node, ip)) = nodes.iter().find(|(n, _)| n.can_port80) {
+            tasks.push(Box::pin(self.challenge(round, node, *ip, tell)));
+        }
+        if targets.use_derp && targets.derp.is_empty() {
+            tasks.push(Box::pin(self.derp_by_name(round, tell)));
+        }
+        for url in &targets.web {
+            tasks.push(Box::pin(self.web(round, url, tell)));
+        }
+        if round.control {
+            if let Some(url) = &targets.control {
+                let addresses = of_family(&targets.control_addresses, round.family);
+                if !addresses.is_empty() {
+                    tasks.push(Box::pin(self.control(round, url, addresses, tell)));
+                }
+            }
+        }
+        if round.external {
+            for url in &targets.external {
+                tasks.push(Box::pin(self.external(round, url, tell)));
+            }
+        }
+    }
+
+    async fn stun(&self, round: &Round, servers: Vec<SocketAddr>, tell: &dyn Fn(Finding)) {
+        let servers: Vec<SocketAddr> = servers.into_iter().take(SERVERS).collect();
+        let (count, spacing) = match round.effort {
+            Effort::Beat => (BEAT_DATAGRAMS, BEAT_SPACING),
+            Effort::Burst => (BURST_DATAGRAMS, BURST_SPACING),
+        };
+        let result = stun::burst(
+            &servers,
+            &round.egress,
+            round.seed,
+            count,
+            spacing,
+            self.patience.probe,
+        )
+        .await;
+        let failed = |why: String| Finding::Failed {
+            by: By::Stun,
+            target: "STUN".into(),
+            why,
+        };
+        tell(match result {
+            Ok(burst) => match burst.answer {
+                Some(a) => Finding::Answer {
+                    by: By::Stun,
+                    target: format!("STUN {}", a.server),
+                    rtt: a.rtt,
+                    public: Some(a.public.ip()),
+                },
+                None => failed(match burst.refusal {
+                    Some(text) => text,
+                    None => format!("no answer to {} datagrams", burst.sent),
+                }),
+            },
+            Err(e) => failed(e.to_string()),
+        });
+    }
+
+    async fn tcp(&self, round: &Round, to: SocketAddr, tell: &dyn Fn(Finding)) {
+        let target = format!("TCP {to}");
+        tell(match self.connect(round, to).await {
+            Ok(rtt) => answer(By::Tcp, target, rtt, None),
+            Err(e) => failed(By::Tcp, target, e.to_string()),
+        });
+    }
+
+    async fn tcp_by_name(&self, round: &Round, name: &str, port: u16, tell: &dyn Fn(Finding)) {
+        match self.lookup(round, name).await {
+            Ok(ip) => self.tcp(round, SocketAddr::new(ip, port), tell).await,
+            Err(why) => tell(failed(By::Tcp, format!("TCP {name}:{port}"), why)),
+        }
+    }
+
+    /// TLS to a DERP node, with its certificate checked the way tailscale does.
+    async fn derp(&self, round: &Round, node: &DerpNode, ip: IpAddr, tell: &dyn Fn(Finding)) {
+        let target = format!("DERP {}", node.hostname);
+        let to = SocketAddr::new(ip, node.derp_port);
+        match self.connect(round, to).await {
+            // With an unchecked certificate TLS proves no more than the connection does.
+            Ok(rtt) if node.insecure_for_tests => {
+                tell(answer(By::Tcp, target.clone(), rtt, None));
+            }
+            Ok(_) => {}
+            Err(e) => return tell(failed(By::Derp, target, e.to_string())),
+        }
+        let url = format!("https://{}:{}/derp/probe", bracketed(&node.hostname), node.derp_port);
+        let mut request = self.request(round, url, vec![ip]);
+        request.certificate = node.cert_check();
+        let by = match node.insecure_for_tests {
+            true => By::Tcp,
+            false => By::Derp,
+        };
+        self.https(request, by, target, tell).await;
+    }
+
+    async fn derp_by_name(&self, round: &Round, tell: &dyn Fn(Finding)) {
+        let target = format!("DERP {DERP_WITHOUT_MAP}");
+        match self.lookup(round, DERP_WITHOUT_MAP).await {
+            Ok(ip) => {
+                if let Err(e) = self.connect(round, SocketAddr::new(ip, 443)).await {
+                    return tell(failed(By::Derp, target, e.to_string()));
+                }
+                let url = format!("https://{DERP_WITHOUT_MAP}/derp/probe");
+                let request = self.request(round, url, vec![ip]);
+                self.https(request, By::Derp, target, tell).await;
+            }
+            Err(why) => tell(failed(By::Derp, target, why)),
+        }
+    }
+
+    /// Any HTTP answer over checked TLS proves the outside, whatever its status.
+    async fn https(&self, request: Request, by: By, target: String, tell: &dyn Fn(Finding)) {
+        let began = Instant::now();
+        tell(match self.fetch(request).await {
+            Ok(_) => answer(by, target, began.elapsed(), None),
+            Err(FetchError::Tls(fault)) if is_portal(&fault) => Finding::Intercepted {
+                target,
+                what: fault.to_string(),
+            },
+            Err(e) => failed(by, target, e.to_string()),
+        });
+    }
+
+    /// `generate_204` with a challenge that only the node itself answers rightly
+    /// (derper, serveNoContent). Silence is unknown, not portal.
+    async fn challenge(&self, round: &Round, node: &DerpNode, ip: IpAddr, tell: &dyn Fn(Finding)) {
+        let target = format!("generate_204 of {}", node.hostname);
+        if let Err(e) = self.connect(round, SocketAddr::new(ip, 80)).await {
+            return tell(failed(By::Challenge, target, e.to_string()));
+        }
+        let challenge = challenge_word(&round.seed);
+        let url = format!("http://{}/generate_204", bracketed(&node.hostname));
+        let mut request = self.request(round, url, vec![ip]);
+        request
+            .headers
+            .push(("X-Tailscale-Challenge".into(), challenge.clone()));
+        let began = Instant::now();
+        tell(match self.fetch(request).await {
+            Ok(r) => match challenged(&r, &challenge) {
+                Ok(()) => answer(By::Challenge, target, began.elapsed(), None),
+                Err(what) => Finding::Intercepted { target, what },
+            },
+            Err(e) => failed(By::Challenge, target, e.to_string()),
+        });
+    }
+
+    async fn web(&self, round: &Round, url: &Url, tell: &dyn Fn(Finding)) {
+        let target = url.to_string();
+        let ip = match self.open(round, url).await {
+            Ok(ip) => ip,
+            Err(why) => return tell(failed(by_scheme(url), target, why)),
+        };
+        let request = self.request(round, target.clone(), vec![ip]);
+        self.https(request, by_scheme(url), target, tell).await;
+    }
+
+    async fn control(
+        &self,
+        round: &Round,
+        url: &Url,
+        addresses: Vec<IpAddr>,
+        tell: &dyn Fn(Finding),
+    ) {
+        let mut last = "no address".to_string();
+        for ip in addresses.iter().take(2) {
+            match self.connect(round, SocketAddr::new(*ip, url.port)).await {
+                Ok(_) => {
+                    // The key that tailscaled itself asks for first (control/ts2021).
+                    let mut to = url.clone();
+                    to.path = "/key?v=142".into();
+                    let mut request = self.request(round, to.to_string(), vec![*ip]);
+                    request.body_limit = 64 * 1024;
+                    match self.fetch(request).await {
+                        Ok(r) if r.status < 500 => return tell(Finding::Control(Ok(()))),
+                        Ok(r) => last = format!("HTTP {}", r.status),
+                        Err(e) => last = e.to_string(),
+                    }
+                }
+                Err(e) => last = e.to_string(),
+            }
+        }
+        tell(Finding::Control(Err(last)));
+    }
+
+    async fn external(&self, round: &Round, url: &Url, tell: &dyn Fn(Finding)) {
+        let (target, by) = (url.to_string(), by_scheme(url));
+        let ip = match self.open(round, url).await {
+            Ok(ip) => ip,
+            Err(why) => return tell(failed(by, target, why)),
+        };
+        let began = Instant::now();
+        let request = self.request(round, target.clone(), vec![ip]);
+        tell(match self.fetch(request).await {
+            Ok(r) => match public_address(&r.text()) {
+                Some(ip) => answer(by, target, began.elapsed(), Some(ip)),
+                None => Finding::Intercepted {
+                    target,
+                    what: format!("HTTP {} without an address", r.status),
+                },
+            },
+            Err(FetchError::Tls(fault)) if is_portal(&fault) => Finding::Intercepted {
+                target,
+                what: fault.to_string(),
+            },
+            Err(e) => failed(by, target, e.to_string()),
+        });
+    }
+
+    // ---- pieces ----------------------------------------------------------------------------
+
+    async fn connect(&self, round: &Round, to: SocketAddr) -> io::Result<Duration> {
+        tcp_connect(to, &round.egress, self.patience.tcp).await
+    }
+
+    /// Looks a URL's host up and connects, so that a thread is only used where that works.
+    async fn open(&self, round: &Round, url: &Url) -> Result<IpAddr, String> {
+        let ip = match &url.host {
+            Host::Ip(ip) => *ip,
+            Host::Name(name) => self.lookup(round, name).await?,
+        };
+        self.connect(round, SocketAddr::new(ip, url.port))
+            .await
+            .map(|_| ip)
+            .map_err(|e| e.to_string())
+    }
+
+    async fn lookup(&self, round: &Round, name: &str) -> Result<IpAddr, String> {
+        let _place = self.threads.acquire().await;
+        let found = resolve(name, self.patience.http).await?;
+        of_family(&found, round.family)
+            .first()
+            .copied()
+            .ok_or_else(|| format!("{name} has no {} address", round.family))
+    }
+
+    fn request(&self, round: &Round, url: String, addresses: Vec<IpAddr>) -> Request {
+        let mut request = Request::get(url);
+        request.via = Via::Tcp {
+            egress: round.egress.clone(),
+            addresses,
+        };
+        request.timeout = self.patience.tls.max(self.patience.http);
+        request.body_limit = BODY_LIMIT;
+        request
+    }
+
+    async fn fetch(&self, request: Request) -> Result<Response, FetchError> {
+        let _place = self.threads.acquire().await;
+        fetch(request).await
+    }
+}
+
+/// Waits for all. Each wakes the whole: a round has a dozen, and lasts a second.
+async fn join(mut tasks: Vec<Task<'_>>) {
+    std::future::poll_fn(|context| {
+        tasks.retain_mut(|t| t.as_mut().poll(context).is_pending());
+        match tasks.is_empty() {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        }
+    })
+    .await;
+}
+
+/// Waits for `what`, at most `limit`.
+pub async fn at_most<T>(limit: Duration, what: impl Future<Output = T>) -> Option<T> {
+    smol::future::or(async { Some(what.await) }, async {
+        Timer::after(limit).await;
+        None
+    })
+    .await
+}
+
+fn answer(by: By, target: String, rtt: Duration, public: Option<IpAddr>) -> Finding {
+    Finding::Answer {
+        by,
+        target,
+        rtt,
+        public,
+    }
+}
+
+fn failed(by: By, target: String, why: String) -> Finding {
+    Finding::Failed { by, target, why }
+}
+
+fn by_scheme(url: &Url) -> By {
+    match url.tls {
+        true => By::Https,
+        false => By::Http,
+    }
+}
+
+fn of_family(ips: &[IpAddr], family: Family) -> Vec<IpAddr> {
+    ips.iter()
+        .filter(|ip| Family::of(ip) == family)
+        .copied()
+        .collect()
+}
+
+fn bracketed(host: &str) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]"),
+        false => host.to_string(),
+    }
+}
+
+/// A certificate for somebody else, or no TLS at all where TLS was asked for.
+fn is_portal(fault: &TlsFault) -> bool {
+    matches!(
+        fault,
+        TlsFault::WrongName(_) | TlsFault::UnknownIssuer | TlsFault::Protocol(_)
+    )
+}
+
+/// derper takes letters, digits, `.`, `-` and `_`, at most 64 (isChallengeChar).
+fn challenge_word(seed: &[u8]) -> String {
+    let hex: String = seed.iter().map(|b| format!("{b:02x}")).collect();
+    format!("ts_{hex}")
+}
+
+fn challenged(r: &Response, challenge: &str) -> Result<(), String> {
+    let told = r.header("x-tailscale-response");
+    match (r.status, told) {
+        (204, Some(text)) if text == format!("response {challenge}") => Ok(()),
+        (204, _) => Err("204 without the answer to the challenge".into()),
+        (status, _) => Err(format!("HTTP {status} in the place of 204")),
+    }
+}
+
+/// `{"ip":"…"}` or the bare address.
+fn public_address(text: &str) -> Option<IpAddr> {
+    if let Ok(ip) = text.trim().parse() {
+        return Some(ip);
+    }
+    let json: serde_json::Value = serde_json::from_str(text).ok()?;
+    json.get("ip")?.as_str()?.parse().ok()
+}
+
+/// A prober's egress for one uplink: bound to its device, and marked so that neither mwan3's
+/// policy nor a rule for tailscale's mark takes the packet elsewhere.
+pub fn by_uplink(device: &str, mark: u32, mmx_mask: u32) -> Egress {
+    Egress {
+        mark: Some(mark | mmx_mask),
+        device: Some(device.to_string()),
+        source: None,
+    }
+}
+
+/// A prober's egress for the path as it is now: the bare mark and nothing else.
+pub fn by_path(mark: u32) -> Egress {
+    Egress {
+        mark: Some(mark),
+        ..Egress::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(status: u16, header: Option<&str>) -> Response {
+        Response {
+            status,
+            headers: header
+                .map(|h| ("x-tailscale-response".to_string(), h.to_string()))
+                .into_iter()
+                .collect(),
+            body: vec![],
+        }
+    }
+
+    #[test]
+    fn only_the_node_itself_meets_the_challenge() {
+        assert_eq!(challenged(&reply(204, Some("response ts_1")), "ts_1"), Ok(()));
+        for fake in [
+            reply(200, Some("response ts_1")),
+            reply(204, None),
+            reply(204, Some("response ts_2")),
+            reply(302, None),
+        ] {
+            assert!(challenged(&fake, "ts_1").is_err());
+        }
+    }
+
+    #[test]
+    fn an_address_comes_as_json_or_bare() {
+        let ip: IpAddr = "203.0.113.7".parse().expect("an address");
+        assert_eq!(public_address("{\"ip\":\"203.0.113.7\"}"), Some(ip));
+        assert_eq!(public_address("203.0.113.7\n"), Some(ip));
+        assert_eq!(public_address("<html>log in</html>"), None);
+    }
+}
