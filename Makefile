@@ -10,7 +10,7 @@ LAB_BIN := target/lab/bin
 DOUBLES := ubusd netifd ubus
 
 # Every shell file, by its first line where the name does not tell.
-SCRIPTS := $(wildcard tools/*.sh tests/shell/*.sh tests/shell/lib/*.sh lab/*.sh) .ci/run \
+SCRIPTS := $(wildcard tools/*.sh tests/shell/*.sh tests/shell/lib/*.sh lab/*.sh lab/run) .ci/run \
 	openwrt/files/etc/init.d/tailover openwrt/files/etc/hotplug.d/iface/90-tailover
 
 # The lab's Go parts are built with a Go that is new enough; OpenWrt's names are in sbin.
@@ -38,11 +38,12 @@ static: ## the static binary for this machine's CPU, target/static/tailover
 	@tools/static.sh
 
 lab-parts: static ## what the lab is made of: tailscale, headscale, derper, doubles
-	cargo build --locked --release -p tailover-lab-doubles
+	@# In the profile of the unit tests, which have built most of it already.
+	cargo build --locked -p tailover-lab-doubles
 	mkdir -p $(LAB_BIN)
 	@# A new file each time: the old one may be running.
 	for name in $(DOUBLES); do \
-		cp "target/release/$$name" "$(LAB_BIN)/$$name.new"; \
+		cp "target/debug/$$name" "$(LAB_BIN)/$$name.new"; \
 		mv "$(LAB_BIN)/$$name.new" "$(LAB_BIN)/$$name"; \
 	done
 	cp target/static/tailover $(LAB_BIN)/tailover.new
