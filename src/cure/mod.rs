@@ -1,1 +1,5 @@
-//! (filled in by the first commits)
+//! Carries out what the core decided, and reports what came of it. Decides nothing.
+
+pub mod restart;
+pub mod steer;
+pub mod tailscaled;

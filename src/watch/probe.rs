@@ -16,7 +16,7 @@ use smol::Timer;
 
 use crate::config::{Host, Settings, Url};
 use crate::core::{By, Effort, Family, Finding};
-use crate::net::http::{fetch, CertCheck, FetchError, Request, Response, TlsFault, Via};
+use crate::net::http::{fetch, FetchError, Request, Response, TlsFault, Via};
 use crate::net::resolve::resolve;
 use crate::net::socket::{tcp_connect, Egress};
 use crate::net::stun;

@@ -1,0 +1,124 @@
+//! Restarts tailscaled through its service, and believes it only when a new process answers.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use smol::Timer;
+
+use crate::core::Report;
+use crate::net::thread;
+use crate::tailscale::localapi::LocalApi;
+use crate::ubus::blobmsg::Value;
+use crate::ubus::client::Handle;
+use crate::watch::sockets;
+
+/// A stop of tailscaled takes a few seconds on a slow router; procd kills it after 5.
+const SCRIPT_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long the new process may take until it answers.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+
+/// How often it is asked.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+
+/// Restarts `service` by its init script, else by rpcd, else by systemd.
+///
+/// # Errors
+/// Says which way was tried and what it said, or that no new process answered.
+pub async fn restart(
+    service: &str,
+    api: &LocalApi,
+    ubus: Option<&Handle>,
+) -> Result<Report, String> {
+    let old = sockets::tailscaled(&api.socket);
+    let way = order(service, ubus).await?;
+    let began = Instant::now();
+    // Neither `rc init` nor a script's exit code says that it came up: the pid does.
+    while began.elapsed() < ANSWER_LIMIT {
+        let pid = sockets::listener(&api.socket);
+        if pid.is_some() && pid != old && api.status(false).await.is_ok() {
+            return Ok(Report {
+                text: format!(
+                    "{way}; pid {} answers",
+                    pid.map(|p| p.to_string()).unwrap_or_default()
+                ),
+                ..Report::default()
+            });
+        }
+        Timer::after(ASK_EVERY).await;
+    }
+    Err(format!(
+        "{way}, but no new tailscaled answered within {} s",
+        ANSWER_LIMIT.as_secs()
+    ))
+}
+
+async fn order(service: &str, ubus: Option<&Handle>) -> Result<String, String> {
+    let script = format!("/etc/init.d/{service}");
+    if Path::new(&script).is_file() {
+        return run(script, &["restart"]).await;
+    }
+    if let Some(ubus) = ubus.filter(|u| u.is_up()) {
+        let args = vec![
+            ("name".to_string(), Value::String(service.into())),
+            ("action".to_string(), Value::String("restart".into())),
+        ];
+        return ubus
+            .invoke("rc", "init", args, SCRIPT_LIMIT)
+            .await
+            .map(|_| "rc init".to_string())
+            .map_err(|e| format!("rc init {service}: {e}"));
+    }
+    if Path::new("/run/systemd/system").is_dir() {
+        // tailscale's own unit is called tailscaled; OpenWrt's script is tailscale.
+        let unit = match service {
+            "tailscale" => "tailscaled",
+            other => other,
+        };
+        return run("systemctl".into(), &["restart", unit]).await;
+    }
+    Err(format!(
+        "there is no {script}, no rpcd and no systemd: set the option `service`"
+    ))
+}
+
+async fn run(program: String, args: &'static [&'static str]) -> Result<String, String> {
+    let what = format!("{program} {}", args.join(" "));
+    let told = what.clone();
+    let limit = SCRIPT_LIMIT + Duration::from_secs(1);
+    let result = thread::run(limit, move || run_here(&program, args)).await;
+    match result {
+        Ok(Ok(())) => Ok(what),
+        Ok(Err(e)) => Err(format!("{told}: {e}")),
+        Err(e) => Err(format!("{told}: {e}")),
+    }
+}
+
+/// Runs a program without a shell, and ends it when it takes too long.
+fn run_here(program: &str, args: &[&str]) -> Result<(), String> {
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|e| e.to_string())?;
+    let began = Instant::now();
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => return Ok(()),
+            Ok(Some(status)) => return Err(status.to_string()),
+            Ok(None) if began.elapsed() < SCRIPT_LIMIT => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Ok(None) => {
+                // Both may fail only when it has ended meanwhile.
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(format!("not done after {} s", SCRIPT_LIMIT.as_secs()));
+            }
+            Err(e) => return Err(e.to_string()),
+        }
+    }
+}

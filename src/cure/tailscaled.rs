@@ -1,0 +1,82 @@
+//! The two cures that tailscaled does itself when asked by LocalAPI: nudge and renew.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::core::Report;
+use crate::tailscale::localapi::{Debug, LocalApi};
+use crate::watch::probe::at_most;
+
+/// Peers that are pinged by a nudge: those with traffic first. The ping makes tailscaled offer its
+/// new endpoints at once.
+const PEERS: usize = 4;
+
+/// A disco ping that was not answered by then need not be waited for: the nudge is done.
+const PING_PATIENCE: Duration = Duration::from_millis(1500);
+
+/// Drops DERP connections, asks for new endpoints, and pings active peers.
+///
+/// `rebind` is left out: with the others it gained nothing, and alone it is not enough (measured).
+///
+/// # Errors
+/// What tailscaled answered, in words.
+pub async fn nudge(api: &LocalApi) -> Result<Report, String> {
+    let mut report = Report::default();
+    let mut done = Vec::new();
+    for action in ["break-derp-conns", "restun"] {
+        match api.debug(action).await {
+            Ok(Debug::Done) => done.push(action.to_string()),
+            Ok(Debug::Unsupported) => report.missing = true,
+            Err(e) => return Err(format!("{action}: {e}")),
+        }
+    }
+    if done.is_empty() {
+        report.text = "this tailscaled was built without the debug calls".into();
+        return Ok(report);
+    }
+    let peers = active_peers(api).await;
+    let asked = peers.len();
+    let mut answered = 0;
+    for ip in peers {
+        if let Some(Ok(ping)) = at_most(PING_PATIENCE, api.ping(ip)).await {
+            answered += usize::from(ping.err.is_empty());
+        }
+    }
+    report.peer_answered = answered > 0;
+    report.text = match asked {
+        0 => done.join(", "),
+        _ => format!("{}, {answered} of {asked} peers answered", done.join(", ")),
+    };
+    Ok(report)
+}
+
+async fn active_peers(api: &LocalApi) -> Vec<IpAddr> {
+    let Ok(status) = api.status(true).await else {
+        return Vec::new();
+    };
+    let mut peers: Vec<_> = status
+        .peers
+        .iter()
+        .filter(|p| p.active || p.cur_addr.is_some())
+        .collect();
+    peers.sort_by_key(|p| !p.active);
+    peers
+        .iter()
+        .filter_map(|p| p.ips.first().copied())
+        .take(PEERS)
+        .collect()
+}
+
+/// Has tailscaled throw its control client away and make a new one.
+///
+/// # Errors
+/// What tailscaled answered, in words.
+pub async fn renew(api: &LocalApi) -> Result<Report, String> {
+    match api.start().await {
+        Ok(()) => Ok(Report {
+            text: "new control connection asked for".into(),
+            ..Report::default()
+        }),
+        Err(e) => Err(e.to_string()),
+    }
+}
