@@ -57,10 +57,19 @@ fn tailscaled(answer: Vec<u8>) -> (LocalApi, JoinHandle<String>) {
             stream.read_exact(&mut byte).expect("a request");
             seen.extend(byte);
         }
+        let head = String::from_utf8(seen).expect("ASCII");
+        // Closing with a body unread would reset the connection under the answer.
+        let length = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            let found = name.eq_ignore_ascii_case("content-length");
+            found.then(|| value.parse().ok())?
+        });
+        let mut body = vec![0; length.unwrap_or(0)];
+        stream.read_exact(&mut body).expect("the body");
         // A client that has heard enough may close first.
         let _ = stream.write_all(&answer);
         let _ = std::fs::remove_file(&socket);
-        String::from_utf8(seen).expect("ASCII")
+        head
     });
     (api, thread)
 }

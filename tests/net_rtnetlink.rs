@@ -268,7 +268,8 @@ fn links_and_addresses_are_listed() {
         let name = json["ifname"].as_str().expect("a name");
         let link = links.iter().find(|l| l.name == name).expect("listed");
         assert_eq!(json["ifindex"], link.index);
-        assert_eq!(client.link(link.index).expect("one link"), *link);
+        // Only the name: the state follows the carrier with a delay.
+        assert_eq!(client.link(link.index).expect("one link").name, name);
     }
     let wan = |n: u32| links.iter().find(|l| l.name == format!("wan{n}"));
     let (wan1, wan2) = (wan(1).expect("wan1"), wan(2).expect("wan2"));
@@ -329,13 +330,12 @@ fn the_monitor_sees_changes_and_overruns() {
             assert_eq!(change, Change::Rule { rule, gone: true });
         }
         ip("route del default via 192.0.1.1 dev wan1 metric 10");
-        let change = until(&mut monitor, |c| matches!(c, Change::Route { .. })).await;
-        match &change {
-            Change::Route { route, gone: true } => {
-                assert!(route.is_default() && route.table == TABLE_MAIN && !change.is_ours());
-            }
-            other => panic!("{other:?}"),
-        }
+        // The kernel adds and drops IPv6 link-local routes of its own accord meanwhile.
+        let change = until(&mut monitor, |c| {
+            matches!(c, Change::Route { route, gone: true } if route.is_default() && route.table == TABLE_MAIN)
+        })
+        .await;
+        assert!(!change.is_ours());
         ip("addr add 192.0.2.99/24 dev wan2");
         until(&mut monitor, |c| {
             matches!(c, Change::Address { address: a, gone: false } if a.address == address("192.0.2.99"))

@@ -4,7 +4,7 @@
 //! may use, and a probe a minute can afford to read a file.
 
 use std::fmt;
-use std::fs;
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use rustls::crypto::{ring, CryptoProvider};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct};
 use rustls::{RootCertStore, SignatureScheme, StreamOwned};
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 
 use super::http::{CertCheck, TlsFault};
 
@@ -116,10 +116,14 @@ fn web_pki(provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, 
 
 /// Reads the CA file: SSL_CERT_FILE if set, as Go and OpenSSL do, else the first that is there.
 fn roots() -> Result<RootCertStore, TlsFault> {
-    let (path, pem) = ca_file()?;
+    let (path, file) = ca_file()?;
     let mut roots = RootCertStore::empty();
-    // One certificate nobody can read must not cost us the others.
-    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
+    // Read as a stream: the whole bundle is 200 kB. One certificate that does not parse must not
+    // cost us the others; a file that cannot be read further ends the list.
+    let certificates = CertificateDer::pem_reader_iter(file)
+        .take_while(|item| !matches!(item, Err(pem::Error::Io(_))))
+        .filter_map(Result::ok);
+    roots.add_parsable_certificates(certificates);
     if roots.is_empty() {
         let text = format!("{} holds no certificate", path.display());
         return Err(TlsFault::NoRoots(text));
@@ -127,19 +131,19 @@ fn roots() -> Result<RootCertStore, TlsFault> {
     Ok(roots)
 }
 
-fn ca_file() -> Result<(PathBuf, Vec<u8>), TlsFault> {
+fn ca_file() -> Result<(PathBuf, File), TlsFault> {
     if let Some(path) = std::env::var_os("SSL_CERT_FILE").filter(|p| !p.is_empty()) {
         let path = PathBuf::from(path);
-        return match fs::read(&path) {
-            Ok(pem) => Ok((path, pem)),
+        return match File::open(&path) {
+            Ok(file) => Ok((path, file)),
             Err(e) => Err(TlsFault::NoRoots(format!(
                 "SSL_CERT_FILE={}: {e}",
                 path.display()
             ))),
         };
     }
-    let read = |path: &&str| Some((PathBuf::from(path), fs::read(path).ok()?));
-    CA_FILES.iter().find_map(read).ok_or_else(|| {
+    let open = |path: &&str| Some((PathBuf::from(path), File::open(path).ok()?));
+    CA_FILES.iter().find_map(open).ok_or_else(|| {
         TlsFault::NoRoots(format!(
             "no CA file: none of {} can be read",
             CA_FILES.join(", ")
