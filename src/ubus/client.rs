@@ -548,10 +548,12 @@ impl Client {
             self.write(stream.clone()),
         );
         let reason = future::or(io, keeper).await;
-        let limit = async {
-            Timer::after(FAREWELL).await;
-        };
-        future::or(self.farewell(stream.clone()), limit).await;
+        if self.happenings.is_closed() {
+            let limit = async {
+                Timer::after(FAREWELL).await;
+            };
+            future::or(self.farewell(stream.clone()), limit).await;
+        }
         reason
     }
 
