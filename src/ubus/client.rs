@@ -548,15 +548,46 @@ impl Client {
             self.write(stream.clone()),
         );
         let reason = future::or(io, keeper).await;
-        // Last answers, such as to calls that nobody took; without them their callers would wait.
-        let rest = self.shared.lock().session.take_output();
-        let mut stream = stream.clone();
-        let farewell = async { drop(stream.write_all(&rest).await) };
-        let limit = async {
-            Timer::after(FAREWELL).await;
-        };
-        future::or(farewell, limit).await;
+        if self.happenings.is_closed() {
+            let limit = async {
+                Timer::after(FAREWELL).await;
+            };
+            future::or(self.farewell(stream.clone()), limit).await;
+        }
         reason
+    }
+
+    /// Writes the last answers, such as to calls that nobody took; without them their callers
+    /// would wait for long.
+    ///
+    /// ubusd leaves unread what a client wrote just before it closed (`client_cb` in
+    /// ubusd_main.c reads no further once it sees the end). So it is pinged, and the answer
+    /// waited for.
+    async fn farewell(&self, mut stream: UnixStream) {
+        let (ping, rest) = {
+            let session = &mut self.shared.lock().session;
+            let answers = session.take_output();
+            let Ok(ping) = session.request(Request::Ping) else {
+                return;
+            };
+            (ping, [answers, session.take_output()].concat())
+        };
+        if stream.write_all(&rest).await.is_err() {
+            return;
+        }
+        let mut buffer = [0; 256];
+        let mut incidents = Vec::new();
+        let pong = |i: &Incident| matches!(i, Incident::Done(seq, _) if *seq == ping);
+        while !incidents.iter().any(pong) {
+            let Ok(n @ 1..) = stream.read(&mut buffer).await else {
+                return;
+            };
+            let bytes = buffer.get(..n).unwrap_or(&[]);
+            let received = self.shared.lock().session.receive(bytes, &mut incidents);
+            if received.is_err() {
+                return;
+            }
+        }
     }
 
     async fn read(&self, mut stream: UnixStream, inbox: &Sender<Job>) -> String {

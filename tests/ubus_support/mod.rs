@@ -105,9 +105,10 @@ fn recorded(json: &Json) -> Recorded {
 }
 
 fn unhex(text: &str) -> Vec<u8> {
-    assert!(text.len() % 2 == 0, "half a byte");
-    (0..text.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("a hex digit"))
+    let digit = |c: &u8| char::from(*c).to_digit(16).expect("a hex digit") as u8;
+    let pairs = text.as_bytes().chunks_exact(2);
+    assert!(pairs.remainder().is_empty(), "half a byte");
+    pairs
+        .map(|pair| (digit(&pair[0]) << 4) | digit(&pair[1]))
         .collect()
 }
