@@ -11,4 +11,5 @@ pub mod daemon;
 pub mod net;
 pub mod tailscale;
 pub mod ubus;
+pub mod view;
 pub mod watch;

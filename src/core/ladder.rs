@@ -43,6 +43,15 @@ impl Cure {
     }
 }
 
+impl std::fmt::Display for Cure {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Cure::Steer(family) => write!(f, "steer {family}"),
+            other => f.write_str(other.word()),
+        }
+    }
+}
+
 /// The cures that the owner allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allowed {

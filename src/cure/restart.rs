@@ -9,9 +9,9 @@ use smol::Timer;
 use crate::core::Report;
 use crate::net::thread;
 use crate::tailscale::localapi::LocalApi;
+use crate::tailscale::process;
 use crate::ubus::blobmsg::Value;
 use crate::ubus::client::Handle;
-use crate::watch::sockets;
 
 /// A stop of tailscaled takes a few seconds on a slow router; procd kills it after 5.
 const SCRIPT_LIMIT: Duration = Duration::from_secs(20);
@@ -31,12 +31,12 @@ pub async fn restart(
     api: &LocalApi,
     ubus: Option<&Handle>,
 ) -> Result<Report, String> {
-    let old = sockets::tailscaled(&api.socket);
+    let old = process::tailscaled(&api.socket);
     let way = order(service, ubus).await?;
     let began = Instant::now();
     // Neither `rc init` nor a script's exit code says that it came up: the pid does.
     while began.elapsed() < ANSWER_LIMIT {
-        let pid = sockets::listener(&api.socket);
+        let pid = process::listener(&api.socket);
         if pid.is_some() && pid != old && api.status(false).await.is_ok() {
             return Ok(Report {
                 text: format!(
@@ -57,7 +57,7 @@ pub async fn restart(
 async fn order(service: &str, ubus: Option<&Handle>) -> Result<String, String> {
     let script = format!("/etc/init.d/{service}");
     if Path::new(&script).is_file() {
-        return run(script, &["restart"]).await;
+        return run(vec![script, "restart".into()]).await;
     }
     if let Some(ubus) = ubus.filter(|u| u.is_up()) {
         let args = vec![
@@ -76,27 +76,26 @@ async fn order(service: &str, ubus: Option<&Handle>) -> Result<String, String> {
             "tailscale" => "tailscaled",
             other => other,
         };
-        return run("systemctl".into(), &["restart", unit]).await;
+        return run(vec!["systemctl".into(), "restart".into(), unit.into()]).await;
     }
     Err(format!(
         "there is no {script}, no rpcd and no systemd: set the option `service`"
     ))
 }
 
-async fn run(program: String, args: &'static [&'static str]) -> Result<String, String> {
-    let what = format!("{program} {}", args.join(" "));
-    let told = what.clone();
+async fn run(words: Vec<String>) -> Result<String, String> {
+    let what = words.join(" ");
     let limit = SCRIPT_LIMIT + Duration::from_secs(1);
-    let result = thread::run(limit, move || run_here(&program, args)).await;
-    match result {
+    match thread::run(limit, move || run_here(&words)).await {
         Ok(Ok(())) => Ok(what),
-        Ok(Err(e)) => Err(format!("{told}: {e}")),
-        Err(e) => Err(format!("{told}: {e}")),
+        Ok(Err(e)) => Err(format!("{what}: {e}")),
+        Err(e) => Err(format!("{what}: {e}")),
     }
 }
 
 /// Runs a program without a shell, and ends it when it takes too long.
-fn run_here(program: &str, args: &[&str]) -> Result<(), String> {
+fn run_here(words: &[String]) -> Result<(), String> {
+    let (program, args) = words.split_first().ok_or("no program")?;
     let mut child = Command::new(program)
         .args(args)
         .stdin(Stdio::null())

@@ -193,10 +193,13 @@ fn in_prefix(ip: &IpAddr, (net, length): (IpAddr, u8)) -> bool {
 /// # Errors
 /// What rtnetlink refused.
 pub fn found(client: &mut Client, place: &Place, family: Family) -> Result<Option<String>, Error> {
-    let steered = place.ours(client, family)?.into_iter().find_map(|r| match r.action {
-        Action::Table(t) if r.priority == place.priority + 1 => Some(t),
-        _ => None,
-    });
+    let steered = place
+        .ours(client, family)?
+        .into_iter()
+        .find_map(|r| match r.action {
+            Action::Table(t) if r.priority == place.priority + 1 => Some(t),
+            _ => None,
+        });
     let Some(table) = steered else {
         return Ok(None);
     };

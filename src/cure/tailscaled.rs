@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::core::Report;
+use crate::net::socket::within;
 use crate::tailscale::localapi::{Debug, LocalApi};
-use crate::watch::probe::at_most;
 
 /// Peers that are pinged by a nudge: those with traffic first. The ping makes tailscaled offer its
 /// new endpoints at once.
@@ -38,9 +38,8 @@ pub async fn nudge(api: &LocalApi) -> Result<Report, String> {
     let asked = peers.len();
     let mut answered = 0;
     for ip in peers {
-        if let Some(Ok(ping)) = at_most(PING_PATIENCE, api.ping(ip)).await {
-            answered += usize::from(ping.err.is_empty());
-        }
+        let ping = within(PING_PATIENCE, async { Ok(api.ping(ip).await) }).await;
+        answered += usize::from(matches!(ping, Ok(Ok(ping)) if ping.err.is_empty()));
     }
     report.peer_answered = answered > 0;
     report.text = match asked {

@@ -74,6 +74,8 @@ pub struct Request {
     pub body: Vec<u8>,
     pub via: Via,
     pub certificate: CertCheck,
+    /// The CA file to trust; `None` is the system's.
+    pub ca_file: Option<PathBuf>,
     /// For the whole request, from lookup to the last byte.
     pub timeout: Duration,
     /// Most bytes of a body; a longer one is an error.
@@ -93,6 +95,7 @@ impl Request {
                 addresses: Vec::new(),
             },
             certificate: CertCheck::default(),
+            ca_file: None,
             timeout: Duration::from_secs(5),
             body_limit: DEFAULT_BODY_LIMIT,
         }
@@ -232,6 +235,7 @@ pub fn fetch_blocking(request: &Request) -> Result<Response, FetchError> {
     let way = Way {
         via: request.via.clone(),
         certificate: request.certificate.clone(),
+        ca_file: request.ca_file.clone(),
         deadline,
     };
     let agent = ureq::Agent::with_parts(config, way.clone(), way);
@@ -321,6 +325,7 @@ struct Way {
     via: Via,
     #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS looks"))]
     certificate: CertCheck,
+    ca_file: Option<PathBuf>,
     deadline: Instant,
 }
 
@@ -440,7 +445,7 @@ impl Way {
     #[cfg(feature = "tls")]
     fn secure(&self, timed: Timed, host: &str) -> Result<Stream, FetchError> {
         use super::tls::{handshake, HandshakeError};
-        match handshake(timed, host, &self.certificate) {
+        match handshake(timed, host, &self.certificate, self.ca_file.as_deref()) {
             Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
             Err(HandshakeError::Tls(fault)) => Err(FetchError::Tls(fault)),
             Err(HandshakeError::Io(e)) if is_timeout(&e) => Err(FetchError::Timeout),

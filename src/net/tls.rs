@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -36,12 +36,13 @@ pub(super) fn handshake<S: io::Read + io::Write>(
     mut stream: S,
     host: &str,
     check: &CertCheck,
+    ca_file: Option<&Path>,
 ) -> Result<Stream<S>, HandshakeError> {
     let protocol = |e: &dyn fmt::Display| HandshakeError::Tls(TlsFault::Protocol(e.to_string()));
     // A URL writes an IPv6 address in brackets; a server name does not.
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let name = ServerName::try_from(bare.to_string()).map_err(|e| protocol(&e))?;
-    let config = config(check).map_err(HandshakeError::Tls)?;
+    let config = config(check, ca_file).map_err(HandshakeError::Tls)?;
     let mut connection = ClientConnection::new(Arc::new(config), name).map_err(|e| protocol(&e))?;
     while connection.is_handshaking() {
         connection
@@ -84,18 +85,18 @@ pub(super) fn fault(error: &io::Error) -> Option<TlsFault> {
     })
 }
 
-fn config(check: &CertCheck) -> Result<ClientConfig, TlsFault> {
+fn config(check: &CertCheck, ca_file: Option<&Path>) -> Result<ClientConfig, TlsFault> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|e| TlsFault::Protocol(e.to_string()))?;
     let verifier = Verifier {
         rule: match check {
-            CertCheck::Host => Rule::Chain(web_pki(&provider)?, None),
+            CertCheck::Host => Rule::Chain(web_pki(&provider, ca_file)?, None),
             CertCheck::Name(name) => {
                 let name = ServerName::try_from(name.clone())
                     .map_err(|e| TlsFault::Protocol(format!("{name}: {e}")))?;
-                Rule::Chain(web_pki(&provider)?, Some(name))
+                Rule::Chain(web_pki(&provider, ca_file)?, Some(name))
             }
             CertCheck::Sha256(pin) => Rule::Pin(pin.clone()),
             CertCheck::Anything => Rule::Anything,
@@ -108,15 +109,22 @@ fn config(check: &CertCheck) -> Result<ClientConfig, TlsFault> {
         .with_no_client_auth())
 }
 
-fn web_pki(provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, TlsFault> {
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots()?), provider.clone())
+fn web_pki(
+    provider: &Arc<CryptoProvider>,
+    ca_file: Option<&Path>,
+) -> Result<Arc<WebPkiServerVerifier>, TlsFault> {
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots(ca_file)?), provider.clone())
         .build()
         .map_err(|e| TlsFault::NoRoots(e.to_string()))
 }
 
-/// Reads the CA file: SSL_CERT_FILE if set, as Go and OpenSSL do, else the first that is there.
-fn roots() -> Result<RootCertStore, TlsFault> {
-    let (path, file) = ca_file()?;
+/// Reads the CA file: the owner's if there is one, else SSL_CERT_FILE if set, as Go and OpenSSL do,
+/// else the first that is there.
+fn roots(owners: Option<&Path>) -> Result<RootCertStore, TlsFault> {
+    let (path, file) = match owners {
+        Some(path) => open_ca_file("ca_file", path.to_path_buf())?,
+        None => ca_file()?,
+    };
     let mut roots = RootCertStore::empty();
     // Read as a stream: the whole bundle is 200 kB. One certificate that does not parse must not
     // cost us the others; a file that cannot be read further ends the list.
@@ -133,14 +141,7 @@ fn roots() -> Result<RootCertStore, TlsFault> {
 
 fn ca_file() -> Result<(PathBuf, File), TlsFault> {
     if let Some(path) = std::env::var_os("SSL_CERT_FILE").filter(|p| !p.is_empty()) {
-        let path = PathBuf::from(path);
-        return match File::open(&path) {
-            Ok(file) => Ok((path, file)),
-            Err(e) => Err(TlsFault::NoRoots(format!(
-                "SSL_CERT_FILE={}: {e}",
-                path.display()
-            ))),
-        };
+        return open_ca_file("SSL_CERT_FILE", PathBuf::from(path));
     }
     let open = |path: &&str| Some((PathBuf::from(path), File::open(path).ok()?));
     CA_FILES.iter().find_map(open).ok_or_else(|| {
@@ -149,6 +150,16 @@ fn ca_file() -> Result<(PathBuf, File), TlsFault> {
             CA_FILES.join(", ")
         ))
     })
+}
+
+fn open_ca_file(named_by: &str, path: PathBuf) -> Result<(PathBuf, File), TlsFault> {
+    match File::open(&path) {
+        Ok(file) => Ok((path, file)),
+        Err(e) => {
+            let text = format!("{named_by}={}: {e}", path.display());
+            Err(TlsFault::NoRoots(text))
+        }
+    }
 }
 
 /// What a certificate is held against.

@@ -1,4 +1,5 @@
 //! tailscaled as seen over its LocalAPI: the client, and what it says as plain data.
 
 pub mod localapi;
+pub mod process;
 pub mod types;

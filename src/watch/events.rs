@@ -93,3 +93,13 @@ pub fn service_stopped(list: &Value, service: &str) -> bool {
         .and_then(Value::table);
     instances.is_none_or(|t| t.is_empty())
 }
+
+/// A notification of procd's object `service`: `instance.start`, `instance.stop`, … {service}.
+pub fn service_notification(method: &str, data: &Value, service: &str) -> Option<Event> {
+    if data.get("service")?.str()? != service {
+        return None;
+    }
+    Some(Event::Tailscaled {
+        what: format!("procd: {service} {method}"),
+    })
+}

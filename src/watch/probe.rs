@@ -7,12 +7,12 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use smol::lock::Semaphore;
-use smol::Timer;
 
 use crate::config::{Host, Settings, Url};
 use crate::core::{By, Effort, Family, Finding};
@@ -45,22 +45,25 @@ const THREADS: usize = 10;
 /// A body that says more than an address or a challenge is not the one asked for.
 const BODY_LIMIT: u64 = 4 * 1024;
 
-/// How long each kind of probe waits.
+/// How long each kind of probe waits, and whom it trusts.
 #[derive(Clone, Debug)]
-pub struct Patience {
+pub struct Manner {
     pub probe: Duration,
     pub tcp: Duration,
     pub tls: Duration,
     pub http: Duration,
+    /// CA file; `None` is the system's.
+    pub ca_file: Option<PathBuf>,
 }
 
-impl Patience {
-    pub fn new(s: &Settings) -> Patience {
-        Patience {
+impl Manner {
+    pub fn new(s: &Settings) -> Manner {
+        Manner {
             probe: s.probe_timeout,
             tcp: s.tcp_timeout,
             tls: s.tls_timeout,
             http: s.http_timeout,
+            ca_file: s.ca_file.clone(),
         }
     }
 }
@@ -75,7 +78,6 @@ pub struct Round {
     pub control: bool,
     /// Also ask the external-address services.
     pub external: bool,
-    pub ca_file: Option<std::path::PathBuf>,
     /// From the moment's dice; datagrams need an unguessable id.
     pub seed: [u8; 12],
 }
@@ -84,23 +86,23 @@ pub struct Round {
 #[derive(Clone)]
 pub struct Prober {
     targets: Rc<RefCell<Targets>>,
-    patience: Patience,
+    manner: Manner,
     threads: Rc<Semaphore>,
 }
 
 type Task<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 impl Prober {
-    pub fn new(targets: Rc<RefCell<Targets>>, patience: Patience) -> Prober {
+    pub fn new(targets: Rc<RefCell<Targets>>, manner: Manner) -> Prober {
         Prober {
             targets,
-            patience,
+            manner,
             threads: Rc::new(Semaphore::new(THREADS)),
         }
     }
 
-    pub fn set_patience(&mut self, patience: Patience) {
-        self.patience = patience;
+    pub fn set_manner(&mut self, manner: Manner) {
+        self.manner = manner;
     }
 
     /// Runs one round to its end; `tell` gets each finding as it comes, `Over` last.
@@ -129,7 +131,11 @@ impl Prober {
         if !servers.is_empty() {
             tasks.push(Box::pin(self.stun(round, servers, tell)));
         }
-        for to in targets.tcp_addresses(round.family).into_iter().take(SERVERS) {
+        for to in targets
+            .tcp_addresses(round.family)
+            .into_iter()
+            .take(SERVERS)
+        {
             tasks.push(Box::pin(self.tcp(round, to, tell)));
         }
         for (name, port) in targets.tcp_names() {
@@ -175,7 +181,7 @@ impl Prober {
             round.seed,
             count,
             spacing,
-            self.patience.probe,
+            self.manner.probe,
         )
         .await;
         let failed = |why: String| Finding::Failed {
@@ -227,7 +233,11 @@ impl Prober {
             Ok(_) => {}
             Err(e) => return tell(failed(By::Derp, target, e.to_string())),
         }
-        let url = format!("https://{}:{}/derp/probe", bracketed(&node.hostname), node.derp_port);
+        let url = format!(
+            "https://{}:{}/derp/probe",
+            bracketed(&node.hostname),
+            node.derp_port
+        );
         let mut request = self.request(round, url, vec![ip]);
         request.certificate = node.cert_check();
         let by = match node.insecure_for_tests {
@@ -353,7 +363,7 @@ impl Prober {
     // ---- pieces ----------------------------------------------------------------------------
 
     async fn connect(&self, round: &Round, to: SocketAddr) -> io::Result<Duration> {
-        tcp_connect(to, &round.egress, self.patience.tcp).await
+        tcp_connect(to, &round.egress, self.manner.tcp).await
     }
 
     /// Looks a URL's host up and connects, so that a thread is only used where that works.
@@ -370,7 +380,7 @@ impl Prober {
 
     async fn lookup(&self, round: &Round, name: &str) -> Result<IpAddr, String> {
         let _place = self.threads.acquire().await;
-        let found = resolve(name, self.patience.http).await?;
+        let found = resolve(name, self.manner.http).await?;
         of_family(&found, round.family)
             .first()
             .copied()
@@ -383,8 +393,9 @@ impl Prober {
             egress: round.egress.clone(),
             addresses,
         };
-        request.timeout = self.patience.tls.max(self.patience.http);
+        request.timeout = self.manner.tls.max(self.manner.http);
         request.body_limit = BODY_LIMIT;
+        request.ca_file = self.manner.ca_file.clone();
         request
     }
 
@@ -404,15 +415,6 @@ async fn join(mut tasks: Vec<Task<'_>>) {
         }
     })
     .await;
-}
-
-/// Waits for `what`, at most `limit`.
-pub async fn at_most<T>(limit: Duration, what: impl Future<Output = T>) -> Option<T> {
-    smol::future::or(async { Some(what.await) }, async {
-        Timer::after(limit).await;
-        None
-    })
-    .await
 }
 
 fn answer(by: By, target: String, rtt: Duration, public: Option<IpAddr>) -> Finding {
@@ -516,7 +518,10 @@ mod tests {
 
     #[test]
     fn only_the_node_itself_meets_the_challenge() {
-        assert_eq!(challenged(&reply(204, Some("response ts_1")), "ts_1"), Ok(()));
+        assert_eq!(
+            challenged(&reply(204, Some("response ts_1")), "ts_1"),
+            Ok(())
+        );
         for fake in [
             reply(200, Some("response ts_1")),
             reply(204, None),

@@ -9,6 +9,7 @@ use crate::config::{Host, Url};
 use crate::core::tailnet::{Api, Backend, Flow, Purpose, Tailnet};
 use crate::net::resolve::resolve;
 use crate::tailscale::localapi::{Error, LocalApi};
+use crate::tailscale::process;
 use crate::tailscale::types::{BackendState, Prefs};
 
 use super::sockets::{self, State};
@@ -41,9 +42,13 @@ impl TailnetWatch {
         }
     }
 
+    pub fn api(&self) -> &LocalApi {
+        &self.api
+    }
+
     /// One look at state, wishes and flows.
     pub async fn look(&self) -> Tailnet {
-        let pid = sockets::tailscaled(&self.api.socket);
+        let pid = process::tailscaled(&self.api.socket);
         let status = match self.api.status(false).await {
             Ok(status) => status,
             Err(e) => {
@@ -78,7 +83,8 @@ impl TailnetWatch {
         let targets = self.targets.borrow();
         let mut flows = Vec::new();
         for f in sockets::flows(pid).unwrap_or_default() {
-            if !matches!(f.state, State::Established | State::SynSent) || f.remote.ip().is_loopback()
+            if !matches!(f.state, State::Established | State::SynSent)
+                || f.remote.ip().is_loopback()
             {
                 continue;
             }
@@ -91,7 +97,10 @@ impl TailnetWatch {
                 });
             };
             let ip = f.remote.ip();
-            let (control, derp) = (is_control(&targets, &ip, f.remote.port()), targets.is_derp(&ip));
+            let (control, derp) = (
+                is_control(&targets, &ip, f.remote.port()),
+                targets.is_derp(&ip),
+            );
             // Headscale's own DERP shares the control server's address: the flow may be either.
             match (control, derp) {
                 (false, false) => add(Purpose::Other),

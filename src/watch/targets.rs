@@ -109,9 +109,9 @@ impl Targets {
 
     /// True when `ip` is a DERP node's.
     pub fn is_derp(&self, ip: &IpAddr) -> bool {
-        self.derp.iter().any(|n| {
-            n.ipv4.map(IpAddr::V4) == Some(*ip) || n.ipv6.map(IpAddr::V6) == Some(*ip)
-        })
+        self.derp
+            .iter()
+            .any(|n| n.ipv4.map(IpAddr::V4) == Some(*ip) || n.ipv6.map(IpAddr::V6) == Some(*ip))
     }
 }
 

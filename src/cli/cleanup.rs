@@ -1,0 +1,35 @@
+//! `tailover cleanup`: takes every rule and route of ours away, daemon or not.
+
+use std::path::Path;
+
+use argh::FromArgs;
+
+use crate::cure::steer::{self, Place};
+use crate::net::rtnetlink::Client;
+
+use super::{settings_or_default, NO_RIGHTS, OK, SYSTEM};
+
+/// remove all rules and routes of tailover, also when the daemon is dead
+#[derive(FromArgs)]
+#[argh(subcommand, name = "cleanup")]
+pub struct Cleanup {}
+
+impl Cleanup {
+    pub fn go(self, file: &Path) -> u8 {
+        let place = Place::new(&settings_or_default(file));
+        let result = Client::open().and_then(|mut client| steer::cleanup(&mut client, &place));
+        match result {
+            Ok(gone) => {
+                println!("Removed {gone} rules and routes.");
+                OK
+            }
+            Err(e) => {
+                eprintln!("tailover: {e}");
+                match e.is_permission() {
+                    true => NO_RIGHTS,
+                    false => SYSTEM,
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! `tailover hotplug`: relays an event of netifd or mwan3 to the daemon, and never holds it up.
+
+use std::path::Path;
+use std::time::Duration;
+
+use argh::FromArgs;
+
+use crate::daemon::OBJECT;
+use crate::ubus::blobmsg::{Table, Value};
+use crate::ubus::oneshot;
+
+use super::{settings_or_default, OK};
+
+/// netifd runs its hotplug scripts one at a time, so even a dead ubusd may cost no more than this.
+const PATIENCE: Duration = Duration::from_millis(15);
+
+/// relay ACTION, INTERFACE, DEVICE and FIRSTCONNECT from the environment to the daemon
+#[derive(FromArgs)]
+#[argh(subcommand, name = "hotplug")]
+pub struct Hotplug {}
+
+impl Hotplug {
+    /// Quiet and always 0: without a daemon there is nobody to tell, and a hotplug script has nobody
+    /// to complain to.
+    pub fn go(self, file: &Path) -> u8 {
+        let data = event(|name| std::env::var(name).ok());
+        if data.is_empty() {
+            return OK;
+        }
+        let socket = settings_or_default(file).ubus_socket;
+        let _ = oneshot::call(&socket, OBJECT, "event", data, PATIENCE);
+        OK
+    }
+}
+
+/// The event in the words of our ubus object; empty when there is none to tell.
+fn event(variable: impl Fn(&str) -> Option<String>) -> Table {
+    let named = ["ACTION", "INTERFACE", "DEVICE", "FIRSTCONNECT"];
+    let given = |name: &&str| variable(name).is_some_and(|v| !v.is_empty());
+    if !named.iter().take(2).all(|name| given(name)) {
+        return Table::new();
+    }
+    named
+        .iter()
+        .filter_map(|name| Some((name.to_lowercase(), Value::String(variable(name)?))))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn set_but_empty_is_relayed_and_a_missing_action_is_no_event() {
+        let full = |name: &str| match name {
+            "ACTION" => Some("connected".to_string()),
+            "INTERFACE" => Some("wan".to_string()),
+            // As on a tracked recovery of mwan3.
+            "FIRSTCONNECT" => Some(String::new()),
+            _ => None,
+        };
+        let got: Vec<String> = event(full).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(got, ["action", "interface", "firstconnect"]);
+        assert!(event(|name| full(name).filter(|_| name != "ACTION")).is_empty());
+    }
+}

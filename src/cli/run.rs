@@ -1,0 +1,58 @@
+//! `tailover run`: the daemon.
+
+use std::path::Path;
+
+use argh::FromArgs;
+use log::{error, warn};
+use simple_logger::SimpleLogger;
+
+use crate::config;
+use crate::daemon::{self, Refusal};
+
+use super::{NO_RIGHTS, OK, SYSTEM, USAGE};
+
+/// run the daemon in the foreground, as procd wants it
+#[derive(FromArgs)]
+#[argh(subcommand, name = "run")]
+pub struct Run {}
+
+impl Run {
+    pub fn go(self, file: &Path) -> u8 {
+        let loaded = config::load(file);
+        let level = match &loaded {
+            Ok((settings, _)) => settings.log_level,
+            Err(_) => log::LevelFilter::Info,
+        };
+        // logd adds the time; a second logger in one process is the only thing that can fail here.
+        let _ = SimpleLogger::new().with_level(level).init();
+        let settings = match loaded {
+            Ok((settings, warnings)) => {
+                for w in warnings {
+                    warn!("{w}");
+                }
+                settings
+            }
+            Err(e) => {
+                for problem in e.0 {
+                    error!("{problem}");
+                }
+                error!("not started: mend the configuration first");
+                return USAGE;
+            }
+        };
+        if !settings.enabled {
+            warn!("not started: option 'enabled' is 0 in {}", file.display());
+            return OK;
+        }
+        match daemon::run(settings, file) {
+            Ok(()) => OK,
+            Err(refusal) => {
+                error!("not started: {refusal}");
+                match refusal {
+                    Refusal::Rights(_) => NO_RIGHTS,
+                    Refusal::Second(_) | Refusal::System(_) => SYSTEM,
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What tailover tells of itself, as JSON: the state, the diagnosis, the history.
+//!
+//! The ubus object, `status --json`, `check --json` and `history --json` all give these shapes.
+//! Times are seconds; ages count back from now.
+
+use serde_json::{json, Map, Value};
+
+use crate::core::episode::Episode;
+use crate::core::tailnet::{Api, Purpose};
+use crate::core::{Core, Family, Fault, Judgement, Stage, Time, Uplink};
+
+/// The whole state.
+pub fn status(core: &Core, now: Time) -> Value {
+    let k = core.knowledge();
+    let t = &k.tailnet;
+    json!({
+        "stage": core.stage().word(),
+        "sentence": sentence(core, now),
+        "uptime": seconds(now),
+        "uplinks": k.uplinks.iter().map(|u| uplink(core, u, now)).collect::<Vec<_>>(),
+        "path": families(|f| path(core, f, now)),
+        "steering": families(|f| steering(core, f)),
+        "tailnet": {
+            "api": api(&t.api),
+            "backend": format!("{:?}", t.backend),
+            "online": t.online,
+            "pid": t.pid,
+            "tun": t.tun,
+            "control": flows(core, Purpose::Control),
+            "derp": flows(core, Purpose::Derp),
+        },
+        "faults": core.faults().iter().map(fault).collect::<Vec<_>>(),
+        "episode": core.episode().map(|e| episode(e, now)),
+        "restarts_last_hour": core.restarts(now),
+        "restarts_per_hour": core.policy().limits.per_hour,
+    })
+}
+
+/// Ended episodes, newest first.
+pub fn history(core: &Core, now: Time) -> Value {
+    let list: Vec<Value> = core
+        .history()
+        .iter()
+        .rev()
+        .map(|e| episode(e, now))
+        .collect();
+    json!({ "episodes": list })
+}
+
+/// What is wrong, or that nothing is, in one sentence.
+pub fn sentence(core: &Core, now: Time) -> String {
+    let k = core.knowledge();
+    let steered = Family::BOTH.iter().find_map(|f| {
+        let hop = k.steering[f.at()].to.as_ref()?;
+        Some(k.name_device(&hop.device))
+    });
+    let wrong: Vec<String> = core.faults().iter().map(Fault::to_string).collect();
+    match core.stage() {
+        Stage::Quiet if wrong.is_empty() => match (&k.tailnet.api, steered) {
+            (Api::Unknown, _) => "tailover has just started".into(),
+            (Api::Answers, Some(way)) => {
+                format!("the tailnet is well; its packets are steered by {way}")
+            }
+            (Api::Answers, None) => "the tailnet is well".into(),
+            (api, _) => format!("tailscaled cannot be asked: {}", self::api(api)),
+        },
+        Stage::Resting { until, why } => format!(
+            "{why}; next try in {} s",
+            until.saturating_sub(now).as_secs()
+        ),
+        Stage::Verifying { .. } if wrong.is_empty() => "waiting for the tailnet".into(),
+        Stage::Proving { .. } if wrong.is_empty() => "proving which uplink is open".into(),
+        _ => wrong.join("; "),
+    }
+}
+
+fn uplink(core: &Core, u: &Uplink, now: Time) -> Value {
+    json!({
+        "name": u.name,
+        "device": u.device,
+        "interfaces": u.aliases,
+        "ipv4": way(core, u, Family::V4, now),
+        "ipv6": way(core, u, Family::V6, now),
+    })
+}
+
+fn way(core: &Core, u: &Uplink, family: Family, now: Time) -> Value {
+    let Some(way) = u.way(family) else {
+        return Value::Null;
+    };
+    let mut map = match core.knowledge().verdict(&u.name, family) {
+        Some(j) => judgement(j, now),
+        None => judgement(&Judgement::default(), now),
+    };
+    map.insert("gateway".into(), json!(way.gateway.map(|g| g.to_string())));
+    map.insert("metric".into(), json!(way.metric));
+    Value::Object(map)
+}
+
+fn judgement(j: &Judgement, now: Time) -> Map<String, Value> {
+    let mut map = Map::new();
+    map.insert("verdict".into(), json!(j.verdict.to_string()));
+    map.insert("evidence".into(), json!(j.evidence));
+    let age = j.judged_at.map(|t| seconds(now.saturating_sub(t)));
+    map.insert("age".into(), json!(age));
+    map.insert("since".into(), json!(seconds(now.saturating_sub(j.since))));
+    map.insert("rtt_ms".into(), json!(j.rtt.map(|r| r.as_millis() as u64)));
+    map.insert("public".into(), json!(j.public.map(|p| p.to_string())));
+    let control = j.control.as_ref().map(|(result, _)| match result {
+        Ok(()) => "answers".to_string(),
+        Err(why) => why.clone(),
+    });
+    map.insert("control".into(), json!(control));
+    map
+}
+
+fn path(core: &Core, family: Family, now: Time) -> Value {
+    let k = core.knowledge();
+    let p = k.path(family);
+    let Some(route) = &p.route else {
+        return Value::Null;
+    };
+    let mut map = judgement(&p.judgement, now);
+    map.insert("device".into(), json!(route.device));
+    map.insert(
+        "uplink".into(),
+        json!(k.path_uplink(family).map(|u| u.name.clone())),
+    );
+    map.insert(
+        "gateway".into(),
+        json!(route.gateway.map(|g| g.to_string())),
+    );
+    map.insert("source".into(), json!(route.source.map(|s| s.to_string())));
+    Value::Object(map)
+}
+
+fn steering(core: &Core, family: Family) -> Value {
+    let s = &core.knowledge().steering[family.at()];
+    json!(s.to.as_ref().map(|hop| hop.device.clone()))
+}
+
+fn flows(core: &Core, purpose: Purpose) -> Value {
+    let s = core.knowledge().standing(purpose);
+    json!({ "fresh": s.fresh, "stale": s.stale.map(|ip| ip.to_string()) })
+}
+
+fn api(api: &Api) -> String {
+    match api {
+        Api::Unknown => "not asked yet".into(),
+        Api::Answers => "answers".into(),
+        Api::Gone => "does not run".into(),
+        Api::Hung => "runs but does not answer".into(),
+        Api::Refuses(text) => text.clone(),
+    }
+}
+
+fn fault(f: &Fault) -> Value {
+    json!({ "id": f.id(), "text": f.to_string(), "curable": f.curable() })
+}
+
+fn episode(e: &Episode, now: Time) -> Value {
+    let acts: Vec<Value> = e
+        .acts
+        .iter()
+        .map(|a| {
+            let (ok, text) = match &a.result {
+                Some(Ok(text)) => (Some(true), text.as_str()),
+                Some(Err(text)) => (Some(false), text.as_str()),
+                None => (None, ""),
+            };
+            json!({
+                "cure": a.cure.to_string(),
+                "after": seconds(a.at.saturating_sub(e.began)),
+                "why": a.why,
+                "ok": ok,
+                "result": text,
+            })
+        })
+        .collect();
+    let faults: Vec<Value> = e
+        .faults
+        .iter()
+        .map(|(id, text)| json!({ "id": id, "text": text }))
+        .collect();
+    json!({
+        "trigger": e.trigger,
+        "began_ago": seconds(now.saturating_sub(e.began)),
+        "seconds": seconds(e.lasted(now)),
+        "outcome": e.ended.map(|(_, o)| o.word()),
+        "faults": faults,
+        "acts": acts,
+    })
+}
+
+fn families(of: impl Fn(Family) -> Value) -> Value {
+    json!({ "ipv4": of(Family::V4), "ipv6": of(Family::V6) })
+}
+
+/// Milliseconds are enough for people.
+fn seconds(t: Time) -> f64 {
+    (t.as_secs_f64() * 1000.0).round() / 1000.0
+}
