@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -77,6 +78,7 @@ class Router:
         link(self.host, plan.LAN_DEVICE, self.lan, "eth0")
         self.tailover = None
         self._doubles = False
+        self._dns = None
 
     def _install(self):
         """Gives the router a /usr/sbin of its own, and the package's files."""
@@ -113,9 +115,13 @@ class Router:
         # As OpenWrt has it: each uplink's resolver, whichever answers.
         servers = [f"--server={isp.gateway}" for isp in plan.ISPS]
         listen = f"--listen-address=127.0.0.1,{plan.LAN_ROUTER}"
-        self.host.spawn("dns", internet.dnsmasq("--no-resolv", listen, *servers))
+        self._dns = self.host.spawn("dns", internet.dnsmasq("--no-resolv", listen, *servers))
         self.mwan3.start()
         self._start_ubus()
+
+    def forget_names(self):
+        """Empties the resolver's cache: the next lookup has to ask an ISP."""
+        self._dns.send_signal(signal.SIGHUP)
 
     def _addresses(self, isp):
         source = f"from {isp.prefix6} " if self.source_routes else ""

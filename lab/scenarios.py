@@ -226,6 +226,14 @@ def _by_hand(world):
     return f"{figures}; back again: {back}"
 
 
+def by_hand_names_cold(world):
+    """The router has to look the control server up again, half its resolvers dead."""
+    world.router.forget_names()
+    figures = fail_over(world, "hand", patience=60)
+    expect(figures.ping is not None and figures.control is not None, f"not back: {figures}")
+    return str(figures)
+
+
 def by_hand_rejected(world):
     """An uplink that answers with ICMP unreachable is overcome by hand too."""
     figures = fail_over(world, "hand", "reject")
@@ -360,6 +368,7 @@ SCENARIOS = [
     Scenario(dead_without_cure),
     Scenario(by_hand_direct),
     Scenario(by_hand_rejected),
+    Scenario(by_hand_names_cold),
     Scenario(carrier_lost),
     Scenario(new_address),
     Scenario(portal_answers),
