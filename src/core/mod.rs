@@ -1,1 +1,202 @@
-//! (filled in by the first commits)
+//! The decisions, as a pure function of time and input: `Core::step(moment, input) -> actions`.
+//!
+//! No clock, socket, file or random source is in here. Time, results and dice come in with each
+//! input; all that is to be done goes out as an [`Action`]. So a recorded history replays to the
+//! same decisions, and thousands of invented ones run in a second.
+
+pub mod budget;
+pub mod diagnosis;
+pub mod episode;
+mod knowledge;
+pub mod ladder;
+mod machine;
+pub mod tailnet;
+pub mod uplink;
+pub mod verdict;
+
+pub use diagnosis::Fault;
+pub use knowledge::{Knowledge, Path};
+pub use ladder::Cure;
+pub use machine::{Core, Stage};
+pub use uplink::{Family, Route, Uplink, Way};
+pub use verdict::{By, Finding, Judgement, Scope, Verdict};
+
+use std::time::Duration;
+
+/// Time since the daemon started, from a clock that never steps back.
+pub type Time = Duration;
+
+/// When an input came, and a random number drawn with it (for jitter).
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    pub now: Time,
+    pub dice: u32,
+}
+
+/// What the core needs of the configuration.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub allowed: ladder::Allowed,
+    pub limits: budget::Limits,
+    /// A better uplink must be open this long without a break before the mark goes back.
+    pub hold: Duration,
+    /// Events closer together than this are one.
+    pub settle: Duration,
+    /// Between two looks at the path in use.
+    pub interval: Duration,
+    /// Between two looks at the other uplinks.
+    pub other_interval: Duration,
+    /// A burst without any answer for this long means closed.
+    pub probe_timeout: Duration,
+}
+
+/// Something that happened on the router and that may mean a failover.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// netifd or mwan3 says that an interface went down or lost the outside.
+    Down { interface: String, source: String },
+    /// netifd or mwan3 says that an interface came up or reaches the outside again.
+    Up { interface: String, source: String },
+    /// Something else happened that may matter (an address, an unknown action).
+    Changed { what: String },
+    /// Kernel rules, routes, links or addresses changed: look at the path, probe only if it moved.
+    Kernel { what: String },
+    /// tailscaled said on its bus that its state changed.
+    Tailscaled { what: String },
+}
+
+/// What comes in.
+#[derive(Clone, Debug)]
+pub enum Input {
+    Event(Event),
+    /// The router's uplinks, the preferred first.
+    Uplinks(Vec<Uplink>),
+    /// The kernel's routes for tailscaled's mark, IPv4 and IPv6.
+    Paths([Option<Route>; 2]),
+    Tailnet(tailnet::Tailnet),
+    /// One result of the probes of a round.
+    Probed {
+        round: u32,
+        scope: Scope,
+        finding: Finding,
+    },
+    /// Rules of ours that an earlier run left in the kernel, by device.
+    Adopt {
+        family: Family,
+        device: String,
+    },
+    /// A cure has ended; the text says what was seen.
+    Cured {
+        cure: Cure,
+        result: Result<Report, String>,
+    },
+    /// A time that was asked for by [`Action::Wake`] has come.
+    Wake,
+    /// The owner asks to look and cure now; `force` renews even what looks well.
+    Recover {
+        force: bool,
+    },
+    Policy(Policy),
+    /// The daemon is asked to end.
+    Stop,
+}
+
+/// What a cure reports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// What was done, for the log.
+    pub text: String,
+    /// tailscaled lacks the call (404): do not try it again in this episode.
+    pub missing: bool,
+    /// A peer answered a disco ping over the path of now.
+    pub peer_answered: bool,
+}
+
+/// How hard to probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// The cheapest exchange that proves the outside.
+    Beat,
+    /// All targets side by side, and the control server.
+    Burst,
+}
+
+/// Where the mark of one family is to go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Steering {
+    /// `None`: by the main table, as without tailover.
+    pub to: Option<Hop>,
+    /// Flows bound to this uplink's addresses stay on it until they are renewed.
+    pub keep: Option<Hop>,
+}
+
+/// A default route to put into a table of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hop {
+    pub device: String,
+    pub way: Way,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Read uplinks, paths and tailscaled; each comes back as an input.
+    Look(Look),
+    Probe {
+        round: u32,
+        scope: Scope,
+        effort: Effort,
+    },
+    Steer(Family, Steering),
+    Nudge,
+    Renew,
+    Restart,
+    /// Call again with [`Input::Wake`] at this time; replaces an earlier one.
+    Wake(Time),
+    Tell(Notice),
+    /// All is left as it should be; end.
+    Exit,
+}
+
+/// What to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Uplinks, paths, tailscaled.
+    All,
+    /// Only the kernel's routes for the mark.
+    Paths,
+    /// Only tailscaled.
+    Tailnet,
+}
+
+/// A line for people and for ubus subscribers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// An assessment begins.
+    Trigger(String),
+    Fault {
+        id: &'static str,
+        text: String,
+        curable: bool,
+    },
+    Cure {
+        cure: Cure,
+        text: String,
+    },
+    /// What came of a cure.
+    Done {
+        cure: Cure,
+        result: Result<String, String>,
+    },
+    Healed {
+        seconds: f64,
+        text: String,
+    },
+    Uplink {
+        name: String,
+        family: Family,
+        verdict: Verdict,
+        evidence: String,
+    },
+    Waiting(String),
+}

@@ -1,1 +1,14 @@
-//! (filled in by the first commits)
+//! Everything that touches the network: sockets with a mark and a device, probes, HTTP, rtnetlink.
+//!
+//! Nothing here decides anything. Each function does one exchange and says what came of it; which
+//! exchange, by which uplink, and what it means is the business of `watch` and `core`.
+
+pub mod http;
+mod nlmsg;
+pub mod resolve;
+pub mod rtnetlink;
+pub mod socket;
+pub mod stun;
+pub mod thread;
+#[cfg(feature = "tls")]
+pub mod tls;

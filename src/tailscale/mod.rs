@@ -1,1 +1,4 @@
-//! (filled in by the first commits)
+//! tailscaled as seen over its LocalAPI: the client, and what it says as plain data.
+
+pub mod localapi;
+pub mod types;

@@ -1,1 +1,9 @@
-//! (filled in by the first commits)
+//! Turns the world into inputs of the core, and decides nothing.
+
+pub mod events;
+pub mod kernel;
+pub mod probe;
+pub mod sockets;
+pub mod tailnet;
+pub mod targets;
+pub mod uplinks;

@@ -1,1 +1,5 @@
-//! Stand-ins used by the lab; none of this is shipped.
+//! Doubles of OpenWrt's ubusd and netifd for tests and the lab; nothing of this is shipped.
+
+pub mod broker;
+pub mod netifd;
+pub mod serve;

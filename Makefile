@@ -1,0 +1,62 @@
+# What can be made here; `make help` lists it. CI runs `make test`, see .ci/run.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help deps lint unit shell static lab-parts demo test clean
+
+# The lab's binaries: the daemon as it is shipped, and the doubles of OpenWrt's own.
+LAB_BIN := target/lab/bin
+DOUBLES := ubusd netifd ubus
+
+# Every shell file, by its first line where the name does not tell.
+SCRIPTS := $(wildcard tools/*.sh tests/shell/*.sh tests/shell/lib/*.sh lab/*.sh) .ci/run \
+	openwrt/files/etc/init.d/tailover openwrt/files/etc/hotplug.d/iface/90-tailover
+
+# The lab's Go parts are built with a Go that is new enough; OpenWrt's names are in sbin.
+LAB = PATH="$$(tools/go.sh):$$PATH:/usr/sbin:/sbin" python3 -m lab
+
+help: ## show this
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+deps: ## install what is missing (as root, Debian)
+	@tools/deps.sh
+
+lint: ## formatting, clippy and shellcheck
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --no-default-features -- -D warnings
+	shellcheck -x $(SCRIPTS)
+
+unit: ## the tests that need neither network nor root
+	cargo test --locked --workspace
+
+shell: ## the tests of the shell scripts
+	@for test in tests/shell/*.sh; do echo "shell: $$test"; busybox ash "$$test"; done
+
+static: ## the static binary for this machine's CPU, target/static/tailover
+	@tools/static.sh
+
+lab-parts: static ## what the lab is made of: tailscale, headscale, derper, doubles
+	cargo build --locked --release -p tailover-lab-doubles
+	mkdir -p $(LAB_BIN)
+	@# A new file each time: the old one may be running.
+	for name in $(DOUBLES); do \
+		cp "target/release/$$name" "$(LAB_BIN)/$$name.new"; \
+		mv "$(LAB_BIN)/$$name.new" "$(LAB_BIN)/$$name"; \
+	done
+	cp target/static/tailover $(LAB_BIN)/tailover.new
+	mv $(LAB_BIN)/tailover.new $(LAB_BIN)/tailover
+	$(LAB) parts
+
+demo: deps ## a WAN failover of a real tailnet, without and with tailover
+	@$(MAKE) --no-print-directory lab-parts
+	@$(LAB) demo
+
+test: deps ## everything
+	@$(MAKE) --no-print-directory lint unit shell lab-parts
+	@$(LAB) test
+	@echo "test: all passed"
+
+clean: ## remove what was built
+	rm -rf target

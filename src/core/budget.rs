@@ -1,0 +1,157 @@
+//! When tailscaled may be restarted again: backoff with jitter, and a cap on every hour.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::Time;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A healthy stretch this many times `restart_max` long (at least an hour) starts the backoff anew.
+const FORGIVEN_AFTER: u32 = 1;
+
+/// Limits on restarts, from the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// First pause between two restarts.
+    pub min: Duration,
+    /// Longest pause between two restarts.
+    pub max: Duration,
+    /// Most restarts in any 3600 s; 0 forbids them.
+    pub per_hour: u32,
+}
+
+/// Counts restarts and says when the next is allowed.
+#[derive(Clone, Debug, Default)]
+pub struct Budget {
+    spent: VecDeque<Time>,
+    pause: Option<Duration>,
+    not_before: Time,
+    healthy_since: Option<Time>,
+}
+
+impl Budget {
+    /// `Ok` when a restart is allowed now; else the time from which it is.
+    /// `None` within the error means never (the cap is 0).
+    pub fn may(&self, now: Time, limits: &Limits) -> Result<(), Option<Time>> {
+        if limits.per_hour == 0 {
+            return Err(None);
+        }
+        if now < self.not_before {
+            return Err(Some(self.not_before));
+        }
+        let recent: Vec<Time> = self
+            .spent
+            .iter()
+            .copied()
+            .filter(|t| *t + HOUR > now)
+            .collect();
+        let cap = limits.per_hour as usize;
+        match recent.len().checked_sub(cap) {
+            // The cap is free again when the oldest that fills it is an hour old.
+            Some(over) => Err(recent.get(over).map(|t| *t + HOUR)),
+            None => Ok(()),
+        }
+    }
+
+    /// Books a restart. `dice` spreads the pause by up to a quarter so that fifty routers behind
+    /// one dead control server do not restart in step.
+    pub fn spend(&mut self, now: Time, dice: u32, limits: &Limits) {
+        self.spent.push_back(now);
+        while self.spent.front().is_some_and(|t| *t + HOUR <= now) {
+            self.spent.pop_front();
+        }
+        let pause = match self.pause {
+            None => limits.min,
+            Some(p) => (p * 2).clamp(limits.min, limits.max.max(limits.min)),
+        };
+        self.pause = Some(pause);
+        self.not_before = now + pause + (pause / 4).mul_f64(f64::from(dice) / f64::from(u32::MAX));
+        self.healthy_since = None;
+    }
+
+    /// Notes whether the tailnet is well; a long healthy stretch resets the backoff.
+    pub fn health(&mut self, now: Time, well: bool, limits: &Limits) {
+        if !well {
+            self.healthy_since = None;
+            return;
+        }
+        let since = *self.healthy_since.get_or_insert(now);
+        if now.saturating_sub(since) >= HOUR.max(limits.max * FORGIVEN_AFTER) {
+            self.pause = None;
+        }
+    }
+
+    /// Restarts in the last 3600 s.
+    pub fn spent(&self, now: Time) -> usize {
+        self.spent.iter().filter(|t| **t + HOUR > now).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn limits() -> Limits {
+        Limits {
+            min: Duration::from_secs(60),
+            max: Duration::from_secs(600),
+            per_hour: 3,
+        }
+    }
+
+    #[test]
+    fn the_pause_doubles_up_to_its_maximum() {
+        let (mut b, l) = (Budget::default(), limits());
+        let mut now = Duration::ZERO;
+        let mut pauses = vec![];
+        for _ in 0..6 {
+            b.spend(now, 0, &l);
+            pauses.push((b.not_before - now).as_secs());
+            now += Duration::from_secs(7200);
+        }
+        assert_eq!(pauses, [60, 120, 240, 480, 600, 600]);
+    }
+
+    #[test]
+    fn a_long_healthy_stretch_forgives() {
+        let (mut b, l) = (Budget::default(), limits());
+        b.spend(Duration::ZERO, 0, &l);
+        b.spend(Duration::from_secs(100), 0, &l);
+        b.health(Duration::from_secs(200), true, &l);
+        b.health(Duration::from_secs(200) + HOUR, true, &l);
+        let later = Duration::from_secs(300) + HOUR;
+        b.spend(later, 0, &l);
+        assert_eq!(b.not_before - later, l.min);
+    }
+
+    #[test]
+    fn none_are_allowed_with_a_cap_of_zero() {
+        let l = Limits {
+            per_hour: 0,
+            ..limits()
+        };
+        assert_eq!(Budget::default().may(Duration::ZERO, &l), Err(None));
+    }
+
+    proptest! {
+        #[test]
+        fn no_hour_sees_more_than_the_cap(gaps in proptest::collection::vec(0u64..900, 1..200), cap in 1u32..6, dice in any::<u32>()) {
+            let l = Limits { per_hour: cap, ..limits() };
+            let (mut b, mut now, mut done) = (Budget::default(), Duration::ZERO, vec![]);
+            for g in gaps {
+                now += Duration::from_secs(g);
+                if b.may(now, &l).is_ok() {
+                    b.spend(now, dice, &l);
+                    done.push(now);
+                }
+            }
+            for t in &done {
+                prop_assert!(done.iter().filter(|u| **u >= *t && **u < *t + HOUR).count() <= cap as usize);
+            }
+            // The cap holds without making restarts impossible.
+            prop_assert!(!done.is_empty());
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Which faults the evidence shows. One pure function over what is known; nothing is decided here.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::tailnet::{Api, Backend, Purpose, Standing};
+use super::uplink::Family;
+use super::{Knowledge, Time};
+
+/// A path that is right, yet `Self.Online` stays false for this long: control is stuck.
+/// After `start {}` it is false for 0.6 s (measured), a cold start takes 3-5 s.
+const OFFLINE_TOO_LONG: Duration = Duration::from_secs(15);
+
+/// tailscaled is gone for longer than procd's respawn delay (5 s in OpenWrt's package).
+const GONE_TOO_LONG: Duration = Duration::from_secs(10);
+
+/// LocalAPI silent for this long, where each question waits 2 s: hung, not busy.
+const HUNG_TOO_LONG: Duration = Duration::from_secs(15);
+
+/// A fault, or a state that is none of ours to cure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// F1: tailscaled's packets leave by a dead way while another is open.
+    PinnedRoute {
+        family: Family,
+        device: Option<String>,
+        open: Vec<String>,
+    },
+    /// F2: the control connection sits on a flow that the path no longer carries.
+    StuckControl { evidence: String },
+    /// F3: DERP, NAT mappings and endpoints belong to the old way.
+    StalePaths { evidence: String },
+    /// tailscaled does not run.
+    DaemonGone,
+    /// tailscaled runs and does not answer.
+    DaemonHung,
+    /// No uplink reaches the outside.
+    OutsideDown { portal: Option<String> },
+    /// The outside is reached, the control server is not.
+    ControlDown { why: String },
+    /// The user stopped it, or it needs a person.
+    NeedsPerson { what: &'static str },
+    /// tailscaled sets no mark; its packets obey the router's ordinary rules.
+    Userspace,
+}
+
+impl Fault {
+    /// Stable identifier, as in `status --json`, the history and docs/faults.md.
+    pub fn id(&self) -> &'static str {
+        match self {
+            Fault::PinnedRoute { .. } => "F1-pinned-route",
+            Fault::StuckControl { .. } => "F2-stuck-control",
+            Fault::StalePaths { .. } => "F3-stale-paths",
+            Fault::DaemonGone => "daemon-gone",
+            Fault::DaemonHung => "daemon-hung",
+            Fault::OutsideDown { portal: None } => "outside-down",
+            Fault::OutsideDown { portal: Some(_) } => "portal",
+            Fault::ControlDown { .. } => "control-down",
+            Fault::NeedsPerson { .. } => "needs-person",
+            Fault::Userspace => "userspace-networking",
+        }
+    }
+
+    /// True when one of our cures can help.
+    pub fn curable(&self) -> bool {
+        matches!(
+            self,
+            Fault::PinnedRoute { .. }
+                | Fault::StuckControl { .. }
+                | Fault::StalePaths { .. }
+                | Fault::DaemonGone
+                | Fault::DaemonHung
+        )
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Fault::PinnedRoute {
+                family,
+                device: Some(device),
+                open,
+            } => write!(
+                f,
+                "tailscaled's {family} packets leave by {device}, where nothing answers; {} is open",
+                open.join(", ")
+            ),
+            Fault::PinnedRoute { family, open, .. } => write!(
+                f,
+                "the kernel has no {family} route for tailscaled's packets; {} is open",
+                open.join(", ")
+            ),
+            Fault::StuckControl { evidence } => {
+                write!(f, "the control connection is stuck: {evidence}")
+            }
+            Fault::StalePaths { evidence } => {
+                write!(f, "tailscaled's relay and paths are stale: {evidence}")
+            }
+            Fault::DaemonGone => f.write_str("tailscaled does not run"),
+            Fault::DaemonHung => f.write_str("tailscaled runs but does not answer"),
+            Fault::OutsideDown { portal: None } => {
+                f.write_str("no uplink reaches the outside; waiting for one")
+            }
+            Fault::OutsideDown {
+                portal: Some(uplink),
+            } => write!(
+                f,
+                "a captive portal holds {uplink}; somebody has to log in there"
+            ),
+            Fault::ControlDown { why } => write!(
+                f,
+                "the control server does not answer ({why}); the tailnet goes on without it"
+            ),
+            Fault::NeedsPerson { what } => write!(f, "tailscale {what}; nothing is done"),
+            Fault::Userspace => f.write_str(
+                "tailscaled runs with userspace networking and sets no mark; it cannot be steered",
+            ),
+        }
+    }
+}
+
+/// All faults that the evidence of the assessment begun at `since` shows, the one to cure first first.
+pub fn diagnose(k: &Knowledge, now: Time, since: Time) -> Vec<Fault> {
+    if let Some(what) = needs_person(k) {
+        return vec![Fault::NeedsPerson { what }];
+    }
+    let mut faults = Vec::new();
+    if !k.tailnet.tun && k.tailnet.api == Api::Answers {
+        faults.push(Fault::Userspace);
+    }
+    let open = k.anything_open(since);
+    if !open && k.everything_shut(since) {
+        return vec![Fault::OutsideDown {
+            portal: k.portal_uplink(),
+        }];
+    }
+    match &k.tailnet.api {
+        Api::Gone if k.tailnet.service_stopped => {
+            return vec![Fault::NeedsPerson {
+                what: "was stopped by the user",
+            }];
+        }
+        Api::Gone if now.saturating_sub(k.api_since) >= GONE_TOO_LONG => {
+            faults.push(Fault::DaemonGone);
+        }
+        Api::Hung if now.saturating_sub(k.api_since) >= HUNG_TOO_LONG => {
+            faults.push(Fault::DaemonHung);
+        }
+        _ => {}
+    }
+    if k.tailnet.tun {
+        for family in Family::BOTH {
+            faults.extend(pinned(k, family, since));
+        }
+    }
+    let pinned = faults
+        .iter()
+        .any(|f| matches!(f, Fault::PinnedRoute { .. }));
+    if k.tailnet.api == Api::Answers {
+        let control_down = control_down(k, now, since, pinned);
+        faults.extend(stuck_control(k, now));
+        faults.extend(control_down);
+        faults.extend(stale_paths(k));
+    }
+    faults
+}
+
+fn needs_person(k: &Knowledge) -> Option<&'static str> {
+    let t = &k.tailnet;
+    if t.key_expired {
+        return Some("has an expired key: log in again");
+    }
+    if t.logged_out || t.backend == Backend::NeedsLogin {
+        return Some("is logged out: run `tailscale up`");
+    }
+    match t.backend {
+        Backend::NeedsMachineAuth => Some("waits for an administrator to approve this machine"),
+        Backend::Stopped => Some("was stopped by the user"),
+        _ if t.wanted == Some(false) => Some("was stopped by the user"),
+        _ => None,
+    }
+}
+
+fn pinned(k: &Knowledge, family: Family, since: Time) -> Option<Fault> {
+    let path = k.path(family);
+    // No path at all is a dead way too, if tailscaled had a use for that family.
+    if path.route.is_some() && !path.judgement.shut_since(since) {
+        return None;
+    }
+    let open: Vec<String> = k
+        .open_uplinks(family, since)
+        .into_iter()
+        .map(|u| u.name.clone())
+        .collect();
+    if open.is_empty() {
+        return None;
+    }
+    Some(Fault::PinnedRoute {
+        family,
+        device: path.route.as_ref().map(|r| k.name_device(&r.device)),
+        open,
+    })
+}
+
+fn stuck_control(k: &Knowledge, now: Time) -> Option<Fault> {
+    let control = k.standing(Purpose::Control);
+    let offline_since = k.offline_since.unwrap_or(now).max(k.epoch.since);
+    let offline = now.saturating_sub(offline_since) >= OFFLINE_TOO_LONG;
+    if control.fresh > 0 && !offline {
+        return None;
+    }
+    let evidence = match (control.stale, offline) {
+        (Some(ip), _) if control.fresh == 0 => stale_text(k, ip),
+        (_, true) => format!(
+            "offline for {} s although the path is open",
+            now.saturating_sub(offline_since).as_secs()
+        ),
+        _ => return None,
+    };
+    Some(Fault::StuckControl { evidence })
+}
+
+fn stale_paths(k: &Knowledge) -> Option<Fault> {
+    let derp = k.standing(Purpose::Derp);
+    if derp.fresh > 0 || k.epoch.peer_answered {
+        return None;
+    }
+    let ip = derp.stale?;
+    Some(Fault::StalePaths {
+        evidence: stale_text(k, ip),
+    })
+}
+
+fn stale_text(k: &Knowledge, ip: IpAddr) -> String {
+    match k.uplinks.iter().find(|u| u.owns(&ip)) {
+        Some(u) if !k.on_path(&ip) => {
+            format!("it still uses {}'s address {ip}", u.name)
+        }
+        Some(_) => format!("it is older than the last change of the path ({ip})"),
+        None => format!("it still uses {ip}, which is on no uplink any more"),
+    }
+}
+
+/// Control does not answer over a way that is open. Never said while the path itself is dead.
+fn control_down(k: &Knowledge, now: Time, since: Time, pinned: bool) -> Option<Fault> {
+    if pinned || k.control_answers(since) {
+        return None;
+    }
+    let offline = k.tailnet.online == Some(false) || k.standing(Purpose::Control).fresh == 0;
+    if !offline || now < since {
+        return None;
+    }
+    k.control_failure(since)
+        .map(|why| Fault::ControlDown { why })
+}
+
+impl Knowledge {
+    /// How the flows of one purpose stand against the path of now.
+    pub fn standing(&self, purpose: Purpose) -> Standing {
+        let mut s = Standing::default();
+        for f in self.tailnet.flows.iter().filter(|f| f.purpose == purpose) {
+            let ip = f.local.ip();
+            if self.on_path(&ip) && !self.epoch.doomed(f) {
+                s.fresh += usize::from(f.established);
+            } else {
+                s.stale = Some(ip);
+            }
+        }
+        s
+    }
+
+    /// True when `ip` is an address that the path of its family uses.
+    pub fn on_path(&self, ip: &IpAddr) -> bool {
+        let Some(route) = &self.path(Family::of(ip)).route else {
+            return false;
+        };
+        route.source == Some(*ip)
+            || self
+                .uplinks
+                .iter()
+                .any(|u| u.device == route.device && u.owns(ip))
+    }
+}

@@ -1,0 +1,122 @@
+//! The record of one fault from its first evidence to a verified healthy tailnet.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::diagnosis::Fault;
+use super::ladder::{Cure, Tried};
+use super::Time;
+
+/// Most acts and faults kept in one episode, and episodes in the history: memory is bounded.
+const ACTS: usize = 32;
+const HISTORY: usize = 64;
+
+/// How an episode ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A cure was taken and the tailnet was seen well after it.
+    Healed,
+    /// It was well again without an act of ours.
+    Passed,
+    /// Somebody has to act (portal, login, key).
+    NeedsPerson,
+}
+
+impl Outcome {
+    pub fn word(self) -> &'static str {
+        match self {
+            Outcome::Healed => "healed",
+            Outcome::Passed => "passed by itself",
+            Outcome::NeedsPerson => "needs a person",
+        }
+    }
+}
+
+/// One act and what came of it.
+#[derive(Clone, Debug)]
+pub struct Act {
+    pub at: Time,
+    pub cure: Cure,
+    pub why: String,
+    /// `None` while it is under way.
+    pub result: Option<Result<String, String>>,
+}
+
+/// A fault from first evidence to health.
+#[derive(Clone, Debug)]
+pub struct Episode {
+    pub began: Time,
+    /// What made tailover look: an event, a silent path, a changed address.
+    pub trigger: String,
+    /// Identifier and sentence of each fault, in the order they were named.
+    pub faults: Vec<(&'static str, String)>,
+    pub acts: Vec<Act>,
+    pub tried: Tried,
+    /// When the tailnet was verified, and how it ended.
+    pub ended: Option<(Time, Outcome)>,
+}
+
+impl Episode {
+    pub fn new(now: Time, trigger: String) -> Episode {
+        Episode {
+            began: now,
+            trigger,
+            faults: Vec::new(),
+            acts: Vec::new(),
+            tried: Tried::default(),
+            ended: None,
+        }
+    }
+
+    /// Names a fault. True when this kind was not named in this episode before.
+    pub fn name(&mut self, fault: &Fault) -> bool {
+        if self.faults.iter().any(|(id, _)| *id == fault.id()) || self.faults.len() >= ACTS {
+            return false;
+        }
+        self.faults.push((fault.id(), fault.to_string()));
+        true
+    }
+
+    pub fn act(&mut self, at: Time, cure: Cure, why: String) {
+        if self.acts.len() < ACTS {
+            self.acts.push(Act {
+                at,
+                cure,
+                why,
+                result: None,
+            });
+        }
+    }
+
+    /// Books the result of the newest act of that cure.
+    pub fn result(&mut self, cure: Cure, result: Result<String, String>) {
+        if let Some(a) = self.acts.iter_mut().rev().find(|a| a.cure == cure) {
+            a.result = Some(result);
+        }
+    }
+
+    /// From the first evidence to health, or to `now` while it lasts.
+    pub fn lasted(&self, now: Time) -> Duration {
+        let end = self.ended.map_or(now, |(t, _)| t);
+        end.saturating_sub(self.began)
+    }
+}
+
+/// The newest episodes, oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    episodes: VecDeque<Episode>,
+}
+
+impl History {
+    pub fn add(&mut self, e: Episode) {
+        if self.episodes.len() == HISTORY {
+            self.episodes.pop_front();
+        }
+        self.episodes.push_back(e);
+    }
+
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Episode> {
+        self.episodes.iter()
+    }
+}

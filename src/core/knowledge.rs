@@ -1,0 +1,169 @@
+//! All that the core holds to be true of the router just now, with the questions asked of it.
+
+use std::collections::BTreeMap;
+
+use super::tailnet::{Epoch, Tailnet};
+use super::uplink::{Family, Route, Uplink, Way};
+use super::verdict::{Judgement, Scope, Verdict};
+use super::{Hop, Steering, Time};
+
+/// The kernel's route for the mark in one family, and what probes over it say.
+#[derive(Clone, Debug, Default)]
+pub struct Path {
+    pub route: Option<Route>,
+    pub judgement: Judgement,
+}
+
+/// Everything known. Fields are facts; methods are questions.
+#[derive(Clone, Debug, Default)]
+pub struct Knowledge {
+    /// The preferred first.
+    pub uplinks: Vec<Uplink>,
+    pub verdicts: BTreeMap<(String, Family), Judgement>,
+    pub paths: [Path; 2],
+    pub paths_read: Option<Time>,
+    pub tailnet: Tailnet,
+    pub tailnet_read: Option<Time>,
+    /// Since when LocalAPI behaves as it does.
+    pub api_since: Time,
+    /// Since when `Self.Online` is false; only once it was seen true with this pid, because small
+    /// builds always say false.
+    pub offline_since: Option<Time>,
+    pub online_seen: bool,
+    pub epoch: Epoch,
+    pub steering: [Steering; 2],
+    /// Devices that an event called down, and when.
+    pub said_down: BTreeMap<String, Time>,
+}
+
+impl Knowledge {
+    pub fn path(&self, family: Family) -> &Path {
+        &self.paths[family.at()]
+    }
+
+    /// The judgement that a finding for `scope` belongs to.
+    pub fn judgement_mut(&mut self, scope: &Scope) -> &mut Judgement {
+        match scope {
+            Scope::Path(f) => &mut self.paths[f.at()].judgement,
+            Scope::Uplink(name, f) => self.verdicts.entry((name.clone(), *f)).or_default(),
+        }
+    }
+
+    pub fn verdict(&self, name: &str, family: Family) -> Option<&Judgement> {
+        self.verdicts.get(&(name.to_string(), family))
+    }
+
+    /// Uplinks proved open at or after `since`, the preferred first; those over which the control
+    /// server answers before those where it does not.
+    pub fn open_uplinks(&self, family: Family, since: Time) -> Vec<&Uplink> {
+        let open = |u: &&Uplink| {
+            self.verdict(&u.name, family)
+                .is_some_and(|j| j.open_since(since))
+        };
+        let mut found: Vec<&Uplink> = self.uplinks.iter().filter(open).collect();
+        found.sort_by_key(|u| {
+            let refused = self
+                .verdict(&u.name, family)
+                .is_some_and(|j| matches!(j.control, Some((Err(_), t)) if t >= since));
+            refused
+        });
+        found
+    }
+
+    /// True when an uplink or the path is proved open at or after `since`.
+    pub fn anything_open(&self, since: Time) -> bool {
+        Family::BOTH.iter().any(|f| {
+            self.path(*f).judgement.open_since(since) || !self.open_uplinks(*f, since).is_empty()
+        })
+    }
+
+    /// True when each uplink and each path was probed since and none got out.
+    pub fn everything_shut(&self, since: Time) -> bool {
+        self.paths_read.is_some_and(|t| t >= since)
+            && Family::BOTH.iter().all(|f| {
+                let path = self.path(*f);
+                (path.route.is_none() || path.judgement.shut_since(since))
+                    && self
+                        .uplinks
+                        .iter()
+                        .filter(|u| u.way(*f).is_some())
+                        .all(|u| {
+                            self.verdict(&u.name, *f)
+                                .is_some_and(|j| j.shut_since(since))
+                        })
+            })
+    }
+
+    /// True when the path of each family that has one was judged since.
+    pub fn paths_judged(&self, since: Time) -> bool {
+        self.paths_read.is_some_and(|t| t >= since)
+            && self.paths.iter().all(|p| {
+                p.route.is_none() || p.judgement.open_since(since) || p.judgement.shut_since(since)
+            })
+    }
+
+    /// True when a path is proved open since.
+    pub fn path_open(&self, since: Time) -> bool {
+        self.paths.iter().any(|p| p.judgement.open_since(since))
+    }
+
+    /// An uplink held by a captive portal.
+    pub fn portal_uplink(&self) -> Option<String> {
+        self.verdicts
+            .iter()
+            .find(|(_, j)| j.verdict == Verdict::Portal)
+            .map(|((name, _), _)| name.clone())
+    }
+
+    /// True when the control server answered over the way that the path takes now.
+    pub fn control_answers(&self, since: Time) -> bool {
+        self.path_judgements().any(|j| j.control_since(since))
+    }
+
+    /// Why the control server did not answer over the path, if that was tried since.
+    pub fn control_failure(&self, since: Time) -> Option<String> {
+        self.path_judgements().find_map(|j| match &j.control {
+            Some((Err(why), t)) if *t >= since => Some(why.clone()),
+            _ => None,
+        })
+    }
+
+    /// Judgements of the paths and of the uplinks they use.
+    fn path_judgements(&self) -> impl Iterator<Item = &Judgement> {
+        Family::BOTH.into_iter().flat_map(move |f| {
+            let uplink = self.path_uplink(f).and_then(|u| self.verdict(&u.name, f));
+            std::iter::once(&self.path(f).judgement).chain(uplink)
+        })
+    }
+
+    /// The uplink whose device the path of `family` uses.
+    pub fn path_uplink(&self, family: Family) -> Option<&Uplink> {
+        let route = self.path(family).route.as_ref()?;
+        self.uplinks.iter().find(|u| u.device == route.device)
+    }
+
+    /// `wan (eth1)` for a device of an uplink, else the device.
+    pub fn name_device(&self, device: &str) -> String {
+        match self.uplinks.iter().find(|u| u.device == device) {
+            Some(u) => format!("{} ({device})", u.name),
+            None => device.to_string(),
+        }
+    }
+
+    /// The uplink by which the main table sends this family: the lowest metric.
+    pub fn main_default(&self, family: Family) -> Option<&Uplink> {
+        self.uplinks
+            .iter()
+            .filter_map(|u| Some((u.way(family)?.metric?, u)))
+            .min_by_key(|(metric, _)| *metric)
+            .map(|(_, u)| u)
+    }
+
+    /// The hop by `uplink`, if it has a default route in `family`.
+    pub fn hop(uplink: &Uplink, family: Family) -> Option<Hop> {
+        uplink.way(family).map(|way: &Way| Hop {
+            device: uplink.device.clone(),
+            way: way.clone(),
+        })
+    }
+}

@@ -1,0 +1,251 @@
+//! Which cure comes next: the mildest allowed one that can help, none that cannot.
+
+use std::time::Duration;
+
+use super::diagnosis::Fault;
+use super::uplink::Family;
+
+/// An act on tailscaled or on its packets, mildest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cure {
+    /// Move the mark of one family to a live uplink.
+    Steer(Family),
+    /// break-derp-conns, restun, disco pings.
+    Nudge,
+    /// `start {}`: a new control client.
+    Renew,
+    /// Restart the service.
+    Restart,
+}
+
+impl Cure {
+    /// The word in the configuration, the log and the history.
+    pub fn word(self) -> &'static str {
+        match self {
+            Cure::Steer(_) => "steer",
+            Cure::Nudge => "nudge",
+            Cure::Renew => "renew",
+            Cure::Restart => "restart",
+        }
+    }
+
+    /// How long a healthy tailnet may take to show after the cure.
+    ///
+    /// Measured: control 0.5-1.3 s after `start {}`, tailnet within 4.5 s of a move, 10 s after a
+    /// restart; the rest is for slow lines.
+    pub fn patience(self) -> Duration {
+        Duration::from_secs(match self {
+            Cure::Steer(_) => 4,
+            Cure::Nudge => 6,
+            Cure::Renew => 8,
+            Cure::Restart => 30,
+        })
+    }
+}
+
+/// The cures that the owner allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    pub steer: bool,
+    pub nudge: bool,
+    pub renew: bool,
+    pub restart: bool,
+}
+
+impl Allowed {
+    pub const ALL: Allowed = Allowed {
+        steer: true,
+        nudge: true,
+        renew: true,
+        restart: true,
+    };
+
+    /// Plain behaviour: restart is the only cure there is.
+    fn only_restart(&self) -> bool {
+        self.restart && !self.steer && !self.nudge && !self.renew
+    }
+}
+
+/// How often each cure was tried in this episode without the tailnet coming back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tried {
+    pub steer: [u8; 2],
+    pub nudge: u8,
+    pub renew: u8,
+    pub restart: u8,
+    /// tailscaled was built without the call a cure needs (404), so it is as good as tried.
+    pub nudge_missing: bool,
+}
+
+/// What the ladder says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Do these together: each is the mildest for a fault of its own.
+    Do(Vec<Cure>),
+    /// As `Do(restart)`, but it is known not to help and is done because nothing else is allowed.
+    Useless(String),
+    /// A cure would fit, but the control server must answer first.
+    AwaitControl,
+    /// Nothing fits, or all that fits was tried.
+    Nothing(String),
+}
+
+/// Tries of one mild cure before the next is taken.
+const MILD_TRIES: u8 = 2;
+
+/// Chooses the next cure for `faults`. `control` tells whether the control server answers over the
+/// path of now. The budget for restarts is the caller's.
+pub fn next(faults: &[Fault], allowed: &Allowed, tried: &Tried, control: bool) -> Next {
+    let pinned: Vec<Family> = faults
+        .iter()
+        .filter_map(|f| match f {
+            Fault::PinnedRoute { family, .. } => Some(*family),
+            _ => None,
+        })
+        .collect();
+    let dead = faults
+        .iter()
+        .any(|f| matches!(f, Fault::DaemonGone | Fault::DaemonHung));
+    let stuck = faults
+        .iter()
+        .any(|f| matches!(f, Fault::StuckControl { .. }));
+    let stale = faults.iter().any(|f| matches!(f, Fault::StalePaths { .. }));
+
+    if !pinned.is_empty() {
+        if allowed.steer {
+            let moves: Vec<Cure> = pinned
+                .iter()
+                .filter(|f| tried.steer[f.at()] < MILD_TRIES)
+                .map(|f| Cure::Steer(*f))
+                .collect();
+            if !moves.is_empty() {
+                return Next::Do(moves);
+            }
+        } else if allowed.only_restart() {
+            return Next::Useless(
+                "a restart cannot help while tailscaled's packets leave by a dead uplink, \
+                 and no other cure is allowed"
+                    .into(),
+            );
+        }
+        // One family may be beyond help while the other carries the tailnet.
+        if !stuck && !stale && !dead {
+            return Next::Nothing(if allowed.steer {
+                "moving the mark did not open the path".into()
+            } else {
+                "the mark has to be moved, and steer is not among the allowed cures".into()
+            });
+        }
+    }
+    if dead {
+        return if allowed.restart {
+            Next::Do(vec![Cure::Restart])
+        } else {
+            Next::Nothing("tailscaled has to be restarted, and restart is not allowed".into())
+        };
+    }
+    let mut mild = Vec::new();
+    if stale && allowed.nudge && !tried.nudge_missing && tried.nudge < MILD_TRIES {
+        mild.push(Cure::Nudge);
+    }
+    if stuck && allowed.renew && tried.renew < MILD_TRIES && control {
+        mild.push(Cure::Renew);
+    }
+    if !mild.is_empty() {
+        return Next::Do(mild);
+    }
+    if !stuck && !stale {
+        return Next::Nothing("nothing to cure".into());
+    }
+    if !control {
+        return Next::AwaitControl;
+    }
+    // A new control client also reconnects DERP's home region; it is milder than a restart.
+    if stale && allowed.renew && tried.renew < MILD_TRIES {
+        return Next::Do(vec![Cure::Renew]);
+    }
+    if allowed.restart && pinned.is_empty() {
+        return Next::Do(vec![Cure::Restart]);
+    }
+    Next::Nothing("every allowed cure was tried".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn f1() -> Fault {
+        Fault::PinnedRoute {
+            family: Family::V4,
+            device: Some("eth1".into()),
+            open: vec!["wanb".into()],
+        }
+    }
+    fn f2() -> Fault {
+        Fault::StuckControl {
+            evidence: "old address".into(),
+        }
+    }
+    fn f3() -> Fault {
+        Fault::StalePaths {
+            evidence: "old address".into(),
+        }
+    }
+    fn pick(faults: &[Fault], tried: &Tried, control: bool) -> Next {
+        next(faults, &Allowed::ALL, tried, control)
+    }
+    const RESTART_ONLY: Allowed = Allowed {
+        steer: false,
+        nudge: false,
+        renew: false,
+        restart: true,
+    };
+
+    #[test]
+    fn a_pinned_route_is_steered_before_anything_else() {
+        let got = pick(&[f1(), f2(), f3()], &Tried::default(), true);
+        assert_eq!(got, Next::Do(vec![Cure::Steer(Family::V4)]));
+    }
+
+    #[test]
+    fn two_faults_get_the_mildest_cure_of_each_at_once() {
+        let got = pick(&[f2(), f3()], &Tried::default(), true);
+        assert_eq!(got, Next::Do(vec![Cure::Nudge, Cure::Renew]));
+    }
+
+    #[test]
+    fn renew_and_restart_wait_for_control() {
+        assert_eq!(pick(&[f2()], &Tried::default(), false), Next::AwaitControl);
+        let spent = Tried {
+            nudge: 2,
+            renew: 2,
+            ..Tried::default()
+        };
+        assert_eq!(pick(&[f2(), f3()], &spent, false), Next::AwaitControl);
+        assert_eq!(
+            pick(&[f2(), f3()], &spent, true),
+            Next::Do(vec![Cure::Restart])
+        );
+    }
+
+    #[test]
+    fn restart_is_no_cure_for_a_pinned_route() {
+        let tried = Tried {
+            steer: [2, 2],
+            ..Tried::default()
+        };
+        assert!(matches!(pick(&[f1()], &tried, true), Next::Nothing(_)));
+        assert!(matches!(
+            next(&[f1()], &RESTART_ONLY, &Tried::default(), true),
+            Next::Useless(_)
+        ));
+    }
+
+    #[test]
+    fn restart_alone_is_the_plain_behaviour() {
+        assert_eq!(
+            next(&[f2()], &RESTART_ONLY, &Tried::default(), true),
+            Next::Do(vec![Cure::Restart])
+        );
+    }
+}

@@ -1,0 +1,116 @@
+//! What the core knows of tailscaled: its state, and which of its flows are fresh.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::Time;
+
+/// How LocalAPI behaves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Api {
+    /// Not asked yet.
+    #[default]
+    Unknown,
+    Answers,
+    /// No socket, or nobody listens on it.
+    Gone,
+    /// It accepts a connection and says nothing in time (SIGSTOP, deadlock).
+    Hung,
+    /// It answers with an error; the text says which.
+    Refuses(String),
+}
+
+/// tailscaled's own state (ipn.State).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    #[default]
+    Unknown,
+    NoState,
+    NeedsLogin,
+    NeedsMachineAuth,
+    Stopped,
+    Starting,
+    Running,
+}
+
+/// What a TCP flow of tailscaled is for, by its remote address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    Control,
+    Derp,
+    Other,
+}
+
+/// One TCP flow of tailscaled (from /proc/net/tcp and its file descriptors).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flow {
+    pub purpose: Purpose,
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    pub established: bool,
+}
+
+/// One look at tailscaled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tailnet {
+    pub api: Api,
+    pub pid: Option<u32>,
+    pub backend: Backend,
+    /// procd has no instance of the service: somebody stopped it on purpose.
+    pub service_stopped: bool,
+    /// The user wants Tailscale up (`prefs`); `None` when it could not be read.
+    pub wanted: Option<bool>,
+    pub logged_out: bool,
+    pub key_expired: bool,
+    /// False with `--tun=userspace-networking`: tailscaled then sets no mark at all.
+    pub tun: bool,
+    /// `Self.Online`: a map poll is open. Stays true for 76-110 s on a dead path.
+    pub online: Option<bool>,
+    pub flows: Vec<Flow>,
+}
+
+/// The stretch since the path last changed. Flows that are older than it are stale.
+///
+/// The path changes when the kernel's route for the mark does, when the router's address on it
+/// does, when we move the mark, or when the ISP gives another public address.
+#[derive(Clone, Debug, Default)]
+pub struct Epoch {
+    pub since: Time,
+    /// Flows that already existed when the path changed under them without another local address.
+    doomed: Vec<(SocketAddr, SocketAddr)>,
+    /// DERP was connected when the path changed, so it should be again.
+    pub had_derp: bool,
+    pub had_control: bool,
+    /// A peer answered a disco ping since.
+    pub peer_answered: bool,
+}
+
+impl Epoch {
+    /// A new stretch. With `doom` all flows of now count as stale whatever their address.
+    pub fn begin(now: Time, flows: &[Flow], doom: bool) -> Epoch {
+        let has = |p| flows.iter().any(|f| f.purpose == p);
+        Epoch {
+            since: now,
+            doomed: match doom {
+                true => flows.iter().map(|f| (f.local, f.remote)).collect(),
+                false => Vec::new(),
+            },
+            had_derp: has(Purpose::Derp),
+            had_control: has(Purpose::Control),
+            peer_answered: false,
+        }
+    }
+
+    /// True when `flow` cannot have been made since the path changed.
+    pub fn doomed(&self, flow: &Flow) -> bool {
+        self.doomed.contains(&(flow.local, flow.remote))
+    }
+}
+
+/// How the flows of one purpose stand against the path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Established, with an address of the path's uplink, made since the path changed.
+    pub fresh: usize,
+    /// Local address of one that is stale.
+    pub stale: Option<IpAddr>,
+}

@@ -1,0 +1,97 @@
+//! What the core knows of a way out of the router: names, addresses, order; and of the path the kernel takes.
+
+use std::net::IpAddr;
+
+/// Address family. Each has rules, routes, a path and verdicts of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
+
+    /// The family of an address.
+    pub fn of(ip: &IpAddr) -> Family {
+        if ip.is_ipv4() {
+            Family::V4
+        } else {
+            Family::V6
+        }
+    }
+
+    pub(crate) fn at(self) -> usize {
+        match self {
+            Family::V4 => 0,
+            Family::V6 => 1,
+        }
+    }
+}
+
+impl std::fmt::Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        })
+    }
+}
+
+/// One family's default route by an uplink, as netifd gives it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Way {
+    /// Next hop; `None` on point-to-point devices (PPPoE, modems).
+    pub gateway: Option<IpAddr>,
+    /// The router's own addresses on the device; the first is the usual source.
+    pub addresses: Vec<IpAddr>,
+    /// Source-specific IPv6 default (`from PREFIX`), as DHCPv6-PD gives it.
+    pub from: Option<(IpAddr, u8)>,
+    /// Metric of this default in the main table; `None` when main has no such default.
+    pub metric: Option<u32>,
+}
+
+/// A way out of the router: a device with a default route in at least one family.
+///
+/// netifd has an interface for each family (`wan` and `wan6`) on one device. They are one uplink
+/// here, because one cable or modem carries both.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Uplink {
+    /// The interface's name; the IPv4 one where there are two.
+    pub name: String,
+    /// All netifd interfaces on this device, so that an event for `wan6` finds `wan`.
+    pub aliases: Vec<String>,
+    /// Layer-3 device, `eth1` or `pppoe-wan`.
+    pub device: String,
+    pub v4: Option<Way>,
+    pub v6: Option<Way>,
+}
+
+impl Uplink {
+    pub fn way(&self, family: Family) -> Option<&Way> {
+        match family {
+            Family::V4 => self.v4.as_ref(),
+            Family::V6 => self.v6.as_ref(),
+        }
+    }
+
+    /// True when `interface` is one of this uplink's names.
+    pub fn is(&self, interface: &str) -> bool {
+        self.name == interface || self.aliases.iter().any(|a| a == interface)
+    }
+
+    /// True when `ip` is one of the router's addresses on this uplink.
+    pub fn owns(&self, ip: &IpAddr) -> bool {
+        self.way(Family::of(ip))
+            .is_some_and(|w| w.addresses.contains(ip))
+    }
+}
+
+/// Where the kernel sends a packet that carries tailscaled's mark (RTM_GETROUTE with RTA_MARK).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub device: String,
+    pub gateway: Option<IpAddr>,
+    /// Source address the kernel chooses for an unbound socket.
+    pub source: Option<IpAddr>,
+}

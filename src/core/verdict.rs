@@ -1,0 +1,448 @@
+//! From single probe answers to a verdict on a way out, and to a change of its public address.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{Family, Time};
+
+/// What a round of probes says of an uplink or of the path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verdict {
+    /// An answer came from beyond the gateway that a captive portal cannot give.
+    Open,
+    /// Something answers in the outside's place.
+    Portal,
+    /// Nothing came back in time.
+    Closed,
+    /// Not probed yet, or the round is still running.
+    #[default]
+    Unknown,
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Verdict::Open => "open",
+            Verdict::Portal => "portal",
+            Verdict::Closed => "closed",
+            Verdict::Unknown => "unknown",
+        })
+    }
+}
+
+/// What is probed: one uplink (bound to its device), or the path as the kernel chooses it now.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    Uplink(String, Family),
+    Path(Family),
+}
+
+impl Scope {
+    pub fn family(&self) -> Family {
+        match self {
+            Scope::Uplink(_, f) | Scope::Path(f) => *f,
+        }
+    }
+}
+
+/// How a probe asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// TCP connect to a target. A portal that redirects everything completes it too.
+    Tcp,
+    /// STUN to a DERP node (RFC 8489). The answer carries the public address.
+    Stun,
+    /// TLS to a DERP node with its certificate checked.
+    Derp,
+    /// HTTPS with a checked certificate, or an external-address service over HTTPS.
+    Https,
+    /// Plain HTTP target; a portal can answer it.
+    Http,
+    /// `generate_204` with the challenge header answered rightly.
+    Challenge,
+}
+
+impl By {
+    /// True when an answer proves the outside whatever stands in between.
+    fn proves(self) -> bool {
+        matches!(self, By::Derp | By::Https)
+    }
+
+    /// True when an answer proves the outside unless a portal was seen in the same round.
+    fn likely(self) -> bool {
+        matches!(self, By::Stun | By::Challenge)
+    }
+}
+
+/// One result of one probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// An answer from `target` after `rtt`.
+    Answer {
+        by: By,
+        target: String,
+        rtt: Duration,
+        public: Option<IpAddr>,
+    },
+    /// Something else answered in the target's place.
+    Intercepted { target: String, what: String },
+    /// No answer, or a refusal.
+    Failed { by: By, target: String, why: String },
+    /// Whether the control server answered a TLS handshake and a request over this scope.
+    Control(Result<(), String>),
+    /// All probes of the round have ended.
+    Over,
+}
+
+/// Bound on what a judgement remembers of public addresses: a CGNAT pool shows several.
+const PUBLIC_SEEN: usize = 8;
+
+/// The running opinion on one scope.
+#[derive(Clone, Debug, Default)]
+pub struct Judgement {
+    pub verdict: Verdict,
+    /// When the verdict last became what it is.
+    pub since: Time,
+    /// When the last round came to its verdict.
+    pub judged_at: Option<Time>,
+    /// Shortest answer of the last round.
+    pub rtt: Option<Duration>,
+    /// One short line for people: what answered, or what did not.
+    pub evidence: String,
+    /// Newest public address shown by STUN or by an address service.
+    pub public: Option<IpAddr>,
+    /// Whether the control server answers here, and since when that is known.
+    pub control: Option<(Result<(), String>, Time)>,
+    seen: Vec<IpAddr>,
+    round: Option<Round>,
+}
+
+#[derive(Clone, Debug)]
+struct Round {
+    id: u32,
+    deadline: Time,
+    proved: bool,
+    likely: bool,
+    weak: bool,
+    portal: bool,
+    failures: u16,
+}
+
+/// What a finding changed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Change {
+    Nothing,
+    Verdict,
+    /// The public address is one not seen on this uplink before: (old, new).
+    PublicAddress(IpAddr, IpAddr),
+}
+
+impl Judgement {
+    /// Starts a round. Its verdict is due at `deadline` at the latest.
+    pub fn begin(&mut self, id: u32, deadline: Time) {
+        self.round = Some(Round {
+            id,
+            deadline,
+            proved: false,
+            likely: false,
+            weak: false,
+            portal: false,
+            failures: 0,
+        });
+    }
+
+    /// True while a round has not come to its verdict.
+    pub fn pending(&self) -> bool {
+        self.round.is_some()
+    }
+
+    /// When the running round must be closed, if one runs.
+    pub fn deadline(&self) -> Option<Time> {
+        self.round.as_ref().map(|r| r.deadline)
+    }
+
+    /// Brings the deadline of a running round forward, never back.
+    pub fn hasten(&mut self, deadline: Time) {
+        if let Some(r) = &mut self.round {
+            r.deadline = r.deadline.min(deadline);
+        }
+    }
+
+    /// Takes a finding of round `id`.
+    ///
+    /// An answer that comes after the verdict still acquits: the uplink is slow, not dead.
+    pub fn take(&mut self, now: Time, id: u32, finding: Finding) -> Change {
+        if let Finding::Control(result) = finding {
+            self.control = Some((result, now));
+            return Change::Nothing;
+        }
+        let current = self.round.as_ref().is_some_and(|r| r.id == id);
+        let mut change = Change::Nothing;
+        match &finding {
+            Finding::Answer {
+                by,
+                target,
+                rtt,
+                public,
+            } => {
+                if let Some(new) = public {
+                    change = self.note_public(*new);
+                }
+                if let Some(r) = self.round.as_mut().filter(|r| r.id == id) {
+                    r.proved |= by.proves();
+                    r.likely |= by.likely();
+                    r.weak |= matches!(by, By::Tcp | By::Http);
+                }
+                let better = self.rtt.is_none_or(|old| *rtt < old);
+                if !current || better || self.verdict != Verdict::Open {
+                    self.rtt = Some(*rtt);
+                }
+                if !current && by.proves() && self.verdict == Verdict::Closed {
+                    self.rule(
+                        now,
+                        Verdict::Open,
+                        format!("{target} answered late, after {} ms", rtt.as_millis()),
+                    );
+                    return Change::Verdict;
+                }
+                if current {
+                    let text = format!("{target} answered in {} ms", rtt.as_millis());
+                    let settled = self.round.as_ref().is_some_and(|r| r.proved)
+                        || self.round.as_ref().is_some_and(|r| r.likely && !r.portal);
+                    if settled {
+                        // The round stays: a portal seen later in it still counts.
+                        return self.open(now, text, change);
+                    }
+                }
+            }
+            Finding::Intercepted { target, what } if current => {
+                if let Some(r) = &mut self.round {
+                    r.portal = true;
+                    if !r.proved {
+                        let text = format!("{target}: {what}");
+                        return self.rule(now, Verdict::Portal, text);
+                    }
+                }
+            }
+            Finding::Failed { .. } if current => {
+                if let Some(r) = &mut self.round {
+                    r.failures = r.failures.saturating_add(1);
+                }
+                self.note_failure(&finding);
+            }
+            Finding::Over if current => return self.close(now),
+            _ => {}
+        }
+        change
+    }
+
+    /// Ends a round whose deadline has passed. True when the verdict changed.
+    pub fn expire(&mut self, now: Time) -> bool {
+        match &self.round {
+            Some(r) if r.deadline <= now => self.close(now) == Change::Verdict,
+            _ => false,
+        }
+    }
+
+    /// Forgets the verdict, as when the uplink went away or the path moved. The public addresses
+    /// stay, so that an uplink that comes back with another one is noticed.
+    pub fn forget(&mut self, now: Time) {
+        *self = Judgement {
+            since: now,
+            public: self.public,
+            seen: std::mem::take(&mut self.seen),
+            ..Judgement::default()
+        };
+    }
+
+    /// True when the verdict is open and was reached at or after `since`.
+    pub fn open_since(&self, since: Time) -> bool {
+        self.verdict == Verdict::Open && self.judged_at.is_some_and(|t| t >= since)
+    }
+
+    /// True when the verdict was reached at or after `since` and is that nothing gets out.
+    pub fn shut_since(&self, since: Time) -> bool {
+        matches!(self.verdict, Verdict::Closed | Verdict::Portal)
+            && self.judged_at.is_some_and(|t| t >= since)
+    }
+
+    /// True when the control server answered here at or after `since`.
+    pub fn control_since(&self, since: Time) -> bool {
+        matches!(&self.control, Some((Ok(()), t)) if *t >= since)
+    }
+
+    fn open(&mut self, now: Time, text: String, other: Change) -> Change {
+        match (self.rule(now, Verdict::Open, text), other) {
+            (_, Change::PublicAddress(a, b)) => Change::PublicAddress(a, b),
+            (change, _) => change,
+        }
+    }
+
+    fn close(&mut self, now: Time) -> Change {
+        let Some(r) = self.round.take() else {
+            return Change::Nothing;
+        };
+        if r.proved || (r.likely && !r.portal) {
+            // Ruled open when the answer came.
+            return Change::Nothing;
+        }
+        if r.portal {
+            let text = self.evidence.clone();
+            return self.rule(now, Verdict::Portal, text);
+        }
+        if r.weak {
+            let text = "a TCP target answered; nothing says that a portal did".to_string();
+            return self.rule(now, Verdict::Open, text);
+        }
+        let text = if r.failures > 0 && !self.evidence.is_empty() {
+            self.evidence.clone()
+        } else {
+            "no answer from any target".to_string()
+        };
+        self.rule(now, Verdict::Closed, text)
+    }
+
+    fn note_failure(&mut self, finding: &Finding) {
+        if let Finding::Failed { target, why, .. } = finding {
+            if self.round.as_ref().is_some_and(|r| !r.proved && !r.likely) {
+                self.evidence = format!("{target}: {why}");
+            }
+        }
+    }
+
+    fn note_public(&mut self, new: IpAddr) -> Change {
+        let old = self.public.replace(new);
+        let known = self.seen.contains(&new);
+        if !known {
+            if self.seen.len() == PUBLIC_SEEN {
+                self.seen.remove(0);
+            }
+            self.seen.push(new);
+        }
+        match old {
+            Some(old) if !known && Family::of(&old) == Family::of(&new) => {
+                Change::PublicAddress(old, new)
+            }
+            _ => Change::Nothing,
+        }
+    }
+
+    fn rule(&mut self, now: Time, verdict: Verdict, evidence: String) -> Change {
+        self.judged_at = Some(now);
+        self.evidence = evidence;
+        if self.verdict == verdict {
+            return Change::Nothing;
+        }
+        self.verdict = verdict;
+        self.since = now;
+        if verdict != Verdict::Open {
+            self.rtt = None;
+        }
+        Change::Verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn answer(by: By) -> Finding {
+        Finding::Answer {
+            by,
+            target: "t".into(),
+            rtt: Duration::from_millis(20),
+            public: None,
+        }
+    }
+
+    fn portal() -> Finding {
+        Finding::Intercepted {
+            target: "t".into(),
+            what: "answered 200".into(),
+        }
+    }
+
+    fn judged(findings: &[Finding]) -> Verdict {
+        let mut j = Judgement::default();
+        j.begin(1, S * 2);
+        for f in findings {
+            j.take(S, 1, f.clone());
+        }
+        j.expire(S * 2);
+        j.verdict
+    }
+
+    #[test]
+    fn silence_is_closed_only_at_the_deadline() {
+        let mut j = Judgement::default();
+        j.begin(1, S * 2);
+        assert!(!j.expire(S));
+        assert_eq!(j.verdict, Verdict::Unknown);
+        assert!(j.expire(S * 2));
+        assert_eq!(j.verdict, Verdict::Closed);
+    }
+
+    #[test]
+    fn a_portal_that_completes_tcp_is_not_the_outside() {
+        assert_eq!(judged(&[answer(By::Tcp), portal()]), Verdict::Portal);
+        assert_eq!(judged(&[portal(), answer(By::Tcp)]), Verdict::Portal);
+        assert_eq!(judged(&[answer(By::Stun), portal()]), Verdict::Portal);
+        assert_eq!(judged(&[portal(), answer(By::Stun)]), Verdict::Portal);
+        assert_eq!(judged(&[portal(), answer(By::Http)]), Verdict::Portal);
+    }
+
+    #[test]
+    fn a_checked_certificate_beats_a_transparent_proxy() {
+        assert_eq!(judged(&[answer(By::Derp), portal()]), Verdict::Open);
+        assert_eq!(judged(&[portal(), answer(By::Derp)]), Verdict::Open);
+    }
+
+    #[test]
+    fn tcp_alone_is_open_once_nothing_speaks_of_a_portal() {
+        let mut j = Judgement::default();
+        j.begin(1, S * 2);
+        j.take(S, 1, answer(By::Tcp));
+        assert_eq!(j.verdict, Verdict::Unknown);
+        j.take(S, 1, Finding::Over);
+        assert_eq!(j.verdict, Verdict::Open);
+    }
+
+    #[test]
+    fn an_answer_of_an_older_round_does_not_open_the_new_one_unless_it_proves() {
+        let mut j = Judgement::default();
+        j.begin(1, S);
+        j.expire(S);
+        j.begin(2, S * 3);
+        j.take(S * 2, 1, answer(By::Stun));
+        assert_eq!(j.verdict, Verdict::Closed);
+        j.take(S * 2, 1, answer(By::Derp));
+        assert_eq!(j.verdict, Verdict::Open);
+    }
+
+    #[test]
+    fn a_new_public_address_is_told_once_and_a_pool_is_no_change() {
+        let mut j = Judgement::default();
+        let mut tell = |last: u8| {
+            j.begin(1, S * 9);
+            j.take(
+                S,
+                1,
+                Finding::Answer {
+                    by: By::Stun,
+                    target: "t".into(),
+                    rtt: S,
+                    public: Some(IpAddr::from([203, 0, 113, last])),
+                },
+            )
+        };
+        assert_eq!(tell(1), Change::Verdict);
+        assert_eq!(
+            tell(2),
+            Change::PublicAddress([203, 0, 113, 1].into(), [203, 0, 113, 2].into())
+        );
+        assert_eq!(tell(1), Change::Nothing);
+        assert_eq!(tell(2), Change::Nothing);
+    }
+}

@@ -1,0 +1,45 @@
+//! Names to addresses by the system's resolver, without blocking the caller.
+
+use std::net::{IpAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use super::thread;
+
+/// Looks a name up, or reads it as an address. In the order the resolver prefers, each once.
+///
+/// The query goes the way the system's resolver sends it, not by any chosen uplink. The error is
+/// in words: an unknown name and a resolver that does not answer look alike to getaddrinfo(3).
+pub async fn resolve(host: &str, timeout: Duration) -> Result<Vec<IpAddr>, String> {
+    if let Ok(address) = host.parse() {
+        return Ok(vec![address]);
+    }
+    let name = host.to_string();
+    let lookup = thread::run(timeout, move || {
+        let found = (name.as_str(), 0).to_socket_addrs()?;
+        Ok::<_, std::io::Error>(found.map(|address| address.ip()).collect::<Vec<_>>())
+    });
+    let mut found = lookup
+        .await
+        .map_err(|e| format!("{host}: {e}"))?
+        .map_err(|e| format!("{host}: {e}"))?;
+    found.dedup();
+    if found.is_empty() {
+        return Err(format!("{host}: no address"));
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_names_and_nonsense() {
+        let ask = |host| smol::block_on(resolve(host, Duration::from_secs(5)));
+        assert_eq!(ask("2001:db8::1"), Ok(vec!["2001:db8::1".parse().unwrap()]));
+        let local = ask("localhost").expect("in /etc/hosts");
+        assert!(local.iter().all(IpAddr::is_loopback), "{local:?}");
+        let error = ask("a..b").expect_err("no name");
+        assert!(error.starts_with("a..b: "), "{error}");
+    }
+}

@@ -1,0 +1,444 @@
+//! The client of tailscaled's LocalAPI: HTTP on a unix socket, and the endless bus of messages.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::Value;
+use smol::io::{AsyncReadExt, AsyncWriteExt};
+use smol::Async;
+
+use super::types::{DerpMap, Notify, Ping, Prefs, Status};
+use crate::net::http::{fetch, FetchError, Method, Request, Response, Via};
+use crate::net::socket::within;
+
+/// The only host name tailscaled accepts besides an empty one; any other gets 403.
+const HOST: &str = "local-tailscaled.sock";
+
+/// A status with peers takes about 1.5 kB a peer; a tailnet larger than this is cut off with an
+/// error, and the status without peers still works.
+const BODY_LIMIT: u64 = 4 * 1024 * 1024;
+
+/// Bits of the bus's mask (ipn.NotifyWatchOpt).
+pub mod mask {
+    /// Counters of the engine, whenever they change.
+    pub const ENGINE: u32 = 1;
+    pub const INITIAL_STATE: u32 = 2;
+    pub const INITIAL_PREFS: u32 = 4;
+    pub const INITIAL_HEALTH: u32 = 128;
+    /// At most one message every few seconds.
+    pub const RATE_LIMIT: u32 = 256;
+}
+
+/// Why a call failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// Nobody listens on the socket, or the connection was closed.
+    NotRunning(String),
+    /// The socket or the call needs root.
+    Permission(String),
+    /// No answer in time: tailscaled hangs.
+    Timeout,
+    /// An answer that is a refusal, with its text.
+    Http { status: u16, text: String },
+    /// An answer that makes no sense.
+    Bad(String),
+    /// The call could not be made, through no fault of tailscaled's.
+    Busy(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotRunning(text) => write!(f, "tailscaled does not run ({text})"),
+            Self::Permission(text) => write!(f, "no right to ask tailscaled ({text}): run as root"),
+            Self::Timeout => f.write_str("tailscaled does not answer"),
+            Self::Http { status, text } => write!(f, "tailscaled refused: {status} {text}"),
+            Self::Bad(text) => write!(f, "tailscaled's answer makes no sense: {text}"),
+            Self::Busy(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<FetchError> for Error {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Connect { kind, text } => Self::from_connect(kind, text),
+            FetchError::Timeout => Self::Timeout,
+            FetchError::Busy(text) => Self::Busy(text),
+            other => Self::Bad(other.to_string()),
+        }
+    }
+}
+
+impl Error {
+    fn from_connect(kind: io::ErrorKind, text: String) -> Self {
+        match kind {
+            io::ErrorKind::PermissionDenied => Self::Permission(text),
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::Timeout,
+            // No socket, nobody behind it, or closed while we spoke.
+            _ => Self::NotRunning(text),
+        }
+    }
+
+    fn from_status(status: u16, text: String) -> Self {
+        match status {
+            401 | 403 => Self::Permission(text),
+            _ => Self::Http { status, text },
+        }
+    }
+}
+
+/// What came of a debug action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Debug {
+    Done,
+    /// This build of tailscaled has no such action, or no debug at all.
+    Unsupported,
+}
+
+/// tailscaled behind a socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalApi {
+    /// Usually `/var/run/tailscale/tailscaled.sock`.
+    pub socket: PathBuf,
+    /// For each call; for the bus until it begins to answer.
+    pub timeout: Duration,
+}
+
+impl LocalApi {
+    /// The state of this node, and of its peers if asked for.
+    pub async fn status(&self, peers: bool) -> Result<Status, Error> {
+        let json = self
+            .json(Method::Get, &format!("status?peers={peers}"))
+            .await?;
+        Status::from_json(&json).ok_or_else(|| no_object("status"))
+    }
+
+    /// What the user wants.
+    pub async fn prefs(&self) -> Result<Prefs, Error> {
+        let json = self.json(Method::Get, "prefs").await?;
+        Prefs::from_json(&json).ok_or_else(|| no_object("prefs"))
+    }
+
+    /// The relays. `None` while tailscaled has no map yet.
+    pub async fn derpmap(&self) -> Result<Option<DerpMap>, Error> {
+        let json = self.json(Method::Get, "derpmap").await?;
+        match json {
+            Value::Null => Ok(None),
+            json => DerpMap::from_json(&json)
+                .map(Some)
+                .ok_or_else(|| no_object("derpmap")),
+        }
+    }
+
+    /// One of `restun`, `rebind`, `break-derp-conns`, `force-netmap-update`.
+    pub async fn debug(&self, action: &str) -> Result<Debug, Error> {
+        let path = format!("debug?action={action}");
+        match self.call(Method::Post, &path, "").await {
+            Ok(_) => Ok(Debug::Done),
+            Err(error) if is_unsupported(&error) => Ok(Debug::Unsupported),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Throws the control client away and makes a new one; the preferences stay as they are.
+    pub async fn start(&self) -> Result<(), Error> {
+        self.call(Method::Post, "start", "{}").await.map(drop)
+    }
+
+    /// One disco ping to a peer's tailnet address. A peer that does not answer is [`Error::Timeout`]
+    /// or a [`Ping`] with an error text.
+    pub async fn ping(&self, ip: IpAddr) -> Result<Ping, Error> {
+        let path = format!("ping?ip={ip}&type=disco");
+        let json = self.json(Method::Post, &path).await?;
+        Ping::from_json(&json).ok_or_else(|| no_object("ping"))
+    }
+
+    /// Starts listening to the bus; `mask` is made of the bits in [`mask`].
+    pub async fn watch_bus(&self, mask: u32) -> Result<Bus, Error> {
+        let begin = async {
+            let mut stream = Async::<UnixStream>::connect(&self.socket).await?;
+            let request = format!(
+                "GET /localapi/v0/watch-ipn-bus?mask={mask} HTTP/1.1\r\nHost: {HOST}\r\n\r\n"
+            );
+            stream.write_all(request.as_bytes()).await?;
+            let mut bus = Bus {
+                stream,
+                decoder: Decoder::default(),
+                lines: VecDeque::new(),
+                buffer: vec![0; READ],
+            };
+            while bus.decoder.status().is_none() {
+                if !bus.read().await? {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            Ok(bus)
+        };
+        let bus = within(self.timeout, begin).await.map_err(bus_error)?;
+        match bus.decoder.status() {
+            Some(200) | None => Ok(bus),
+            Some(status) => Err(Error::from_status(status, "no bus".into())),
+        }
+    }
+
+    async fn json(&self, method: Method, path: &str) -> Result<Value, Error> {
+        let response = self.call(method, path, "").await?;
+        serde_json::from_slice(&response.body).map_err(|e| Error::Bad(format!("{path}: {e}")))
+    }
+
+    async fn call(&self, method: Method, path: &str, body: &str) -> Result<Response, Error> {
+        let url = format!("http://{HOST}/localapi/v0/{path}");
+        let request = Request {
+            method,
+            via: Via::Unix(self.socket.clone()),
+            timeout: self.timeout,
+            body_limit: BODY_LIMIT,
+            ..Request::post(url, body)
+        };
+        let response = fetch(request).await?;
+        match response.status {
+            200..=299 => Ok(response),
+            status => Err(Error::from_status(status, response.text())),
+        }
+    }
+}
+
+fn no_object(what: &str) -> Error {
+    Error::Bad(format!("{what} is no JSON object"))
+}
+
+/// 404: built without debug. 400 `unknown action`: built with it, but not with this one.
+fn is_unsupported(error: &Error) -> bool {
+    match error {
+        Error::Http { status: 404, .. } => true,
+        Error::Http { status: 400, text } => text.starts_with("unknown action"),
+        _ => false,
+    }
+}
+
+fn bus_error(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::InvalidData => Error::Bad(error.to_string()),
+        kind => Error::from_connect(kind, error.to_string()),
+    }
+}
+
+/// Bytes read at a time.
+const READ: usize = 8 * 1024;
+
+/// The endless stream of messages.
+pub struct Bus {
+    stream: Async<UnixStream>,
+    decoder: Decoder,
+    lines: VecDeque<Vec<u8>>,
+    buffer: Vec<u8>,
+}
+
+impl Bus {
+    /// Waits for the next message. [`Error::NotRunning`] means that tailscaled has closed it.
+    ///
+    /// Nothing is lost when the future is dropped before it ends.
+    pub async fn next(&mut self) -> Result<Notify, Error> {
+        loop {
+            while let Some(line) = self.lines.pop_front() {
+                match Notify::from_line(&line) {
+                    Some(notify) => return Ok(notify),
+                    None => log::debug!("a bus line of {} bytes is no message", line.len()),
+                }
+            }
+            if self.decoder.is_ended() || !self.read().await.map_err(bus_error)? {
+                return Err(Error::NotRunning("it closed the bus".into()));
+            }
+        }
+    }
+
+    /// Reads once. `false` at the end of the stream.
+    async fn read(&mut self) -> io::Result<bool> {
+        let length = self.stream.read(&mut self.buffer).await?;
+        let bytes = self.buffer.get(..length).unwrap_or_default();
+        let lines = &mut self.lines;
+        self.decoder
+            .feed(bytes, |line| lines.push_back(line))
+            .map_err(|text| io::Error::new(io::ErrorKind::InvalidData, text))?;
+        Ok(length > 0)
+    }
+}
+
+/// A longer line is skipped. Network maps of large tailnets are such lines, and nothing here
+/// needs them.
+pub const MAX_LINE: usize = 1024 * 1024;
+/// Bound of the answer's header, and of one chunk-size line.
+const MAX_HEAD: usize = 16 * 1024;
+const MAX_SIZE_LINE: usize = 64;
+/// A line buffer above this is given back when its line is done.
+const KEEP: usize = 16 * 1024;
+
+/// Turns the bytes of an HTTP/1.1 answer, chunked or not (RFC 9112, section 7.1), into lines.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    stage: Stage,
+    status: Option<u16>,
+    /// The header, then each chunk-size line.
+    head: Vec<u8>,
+    line: Vec<u8>,
+    skipping: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Head,
+    /// Not chunked: lines until the stream ends.
+    Plain,
+    Size,
+    Data {
+        left: u64,
+    },
+    /// The CR LF behind a chunk's data.
+    DataEnd,
+    Ended,
+}
+
+impl Decoder {
+    /// The HTTP status, once the header is complete.
+    pub fn status(&self) -> Option<u16> {
+        self.status
+    }
+
+    /// Whether the last chunk has come.
+    pub fn is_ended(&self) -> bool {
+        self.stage == Stage::Ended
+    }
+
+    /// Takes the next bytes and hands each complete line (without its LF) to `take`.
+    pub fn feed(
+        &mut self,
+        mut bytes: &[u8],
+        mut take: impl FnMut(Vec<u8>),
+    ) -> Result<(), &'static str> {
+        while let Some((first, rest)) = bytes.split_first() {
+            match self.stage {
+                Stage::Head => {
+                    bytes = rest;
+                    self.head.push(*first);
+                    if self.head.ends_with(b"\r\n\r\n") {
+                        let (status, chunked) = read_head(&self.head).ok_or("no HTTP header")?;
+                        self.status = Some(status);
+                        self.stage = if chunked { Stage::Size } else { Stage::Plain };
+                        self.head = Vec::new();
+                    } else if self.head.len() >= MAX_HEAD {
+                        return Err("an endless header");
+                    }
+                }
+                Stage::Plain => {
+                    self.content(bytes, &mut take);
+                    bytes = &[];
+                }
+                Stage::Size => {
+                    bytes = rest;
+                    if *first != b'\n' {
+                        self.head.push(*first);
+                        if self.head.len() > MAX_SIZE_LINE {
+                            return Err("an endless chunk size");
+                        }
+                        continue;
+                    }
+                    let left = chunk_size(&self.head).ok_or("a bad chunk size")?;
+                    self.head.clear();
+                    self.stage = match left {
+                        0 => Stage::Ended,
+                        left => Stage::Data { left },
+                    };
+                }
+                Stage::Data { left } => {
+                    let fits = usize::try_from(left).unwrap_or(usize::MAX);
+                    let (data, rest) = bytes.split_at(fits.min(bytes.len()));
+                    bytes = rest;
+                    self.content(data, &mut take);
+                    self.stage = match left.saturating_sub(data.len() as u64) {
+                        0 => Stage::DataEnd,
+                        left => Stage::Data { left },
+                    };
+                }
+                Stage::DataEnd => {
+                    bytes = rest;
+                    match first {
+                        b'\r' => {}
+                        b'\n' => self.stage = Stage::Size,
+                        _ => return Err("a chunk longer than its size"),
+                    }
+                }
+                // Trailers; there is nothing behind them.
+                Stage::Ended => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    fn content(&mut self, mut data: &[u8], take: &mut impl FnMut(Vec<u8>)) {
+        while !data.is_empty() {
+            let end = data.iter().position(|b| *b == b'\n');
+            let (part, rest) = match end {
+                Some(end) => (
+                    data.get(..end).unwrap_or_default(),
+                    data.get(end + 1..).unwrap_or_default(),
+                ),
+                None => (data, &[][..]),
+            };
+            data = rest;
+            if self.line.len() + part.len() > MAX_LINE {
+                self.skipping = true;
+                self.line = Vec::new();
+            }
+            if !self.skipping {
+                self.line.extend_from_slice(part);
+            }
+            if end.is_none() {
+                continue;
+            }
+            if !self.skipping && !self.line.is_empty() {
+                take(self.line.clone());
+            }
+            self.skipping = false;
+            self.line.clear();
+            self.line.shrink_to(KEEP);
+        }
+    }
+}
+
+/// The status, and whether the body is chunked.
+fn read_head(head: &[u8]) -> Option<(u16, bool)> {
+    let head = std::str::from_utf8(head).ok()?;
+    let mut lines = head.lines();
+    let mut words = lines.next()?.split(' ');
+    if !words.next()?.starts_with("HTTP/1.") {
+        return None;
+    }
+    let status = words.next()?.parse().ok()?;
+    let chunked = lines.any(|line| {
+        line.split_once(':').is_some_and(|(name, value)| {
+            name.eq_ignore_ascii_case("transfer-encoding")
+                && value.trim().eq_ignore_ascii_case("chunked")
+        })
+    });
+    Some((status, chunked))
+}
+
+/// Hexadecimal, perhaps with an extension behind a semicolon.
+fn chunk_size(line: &[u8]) -> Option<u64> {
+    let line = std::str::from_utf8(line).ok()?;
+    let digits = line.split(';').next()?.trim();
+    // from_str_radix would take a sign.
+    if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    u64::from_str_radix(digits, 16).ok()
+}

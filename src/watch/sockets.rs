@@ -1,0 +1,290 @@
+//! The TCP connections of a process, tailscaled's above all, from /proc: where each one leaves and
+//! whether the kernel keeps resending on it.
+//!
+//! A connection whose local address is not the one a fresh connection would get now, and whose
+//! retransmits grow, sits on a dead path. This is seen seconds after a failover, long before
+//! tailscaled itself notices.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
+use rustix::net::sockopt::socket_peercred;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// State of a TCP connection (include/net/tcp_states.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    Established,
+    SynSent,
+    SynRecv,
+    FinWait1,
+    FinWait2,
+    TimeWait,
+    Close,
+    CloseWait,
+    LastAck,
+    Listen,
+    Closing,
+    /// One newer than this list.
+    Other(u8),
+}
+
+impl State {
+    fn from_number(number: u8) -> Self {
+        match number {
+            1 => Self::Established,
+            2 => Self::SynSent,
+            3 => Self::SynRecv,
+            4 => Self::FinWait1,
+            5 => Self::FinWait2,
+            6 => Self::TimeWait,
+            7 => Self::Close,
+            8 => Self::CloseWait,
+            9 => Self::LastAck,
+            10 => Self::Listen,
+            11 => Self::Closing,
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// A line of /proc/net/tcp or tcp6.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub flow: Flow,
+    /// 0 for connections that belong to no process any more.
+    pub inode: u64,
+}
+
+/// A TCP connection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Flow {
+    /// IPv4 addresses in IPv6 clothes are given as IPv4.
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    pub state: State,
+    /// Bytes sent and not yet acknowledged.
+    pub tx_queue: u32,
+    /// Retransmits of the oldest unacknowledged segment; back to 0 with the next acknowledgement.
+    pub retransmits: u32,
+}
+
+/// Reads the text of /proc/net/tcp or tcp6 (proc_pid_net(5)); lines that do not parse, the heading
+/// among them, are left out.
+pub fn parse(text: &str) -> Vec<Entry> {
+    text.lines().filter_map(entry).collect()
+}
+
+/// `sl local rem st tx:rx tr:when retrnsmt uid timeout inode …`, all but the last three in
+/// hexadecimal (net/ipv4/tcp_ipv4.c, get_tcp4_sock).
+fn entry(line: &str) -> Option<Entry> {
+    let mut words = line.split_ascii_whitespace().skip(1);
+    let local = address(words.next()?)?;
+    let remote = address(words.next()?)?;
+    let state = u8::from_str_radix(words.next()?, 16).ok()?;
+    let (tx_queue, _) = words.next()?.split_once(':')?;
+    let retransmits = words.nth(1)?;
+    let inode = words.nth(2)?;
+    Some(Entry {
+        flow: Flow {
+            local,
+            remote,
+            state: State::from_number(state),
+            tx_queue: u32::from_str_radix(tx_queue, 16).ok()?,
+            retransmits: u32::from_str_radix(retransmits, 16).ok()?,
+        },
+        inode: inode.parse().ok()?,
+    })
+}
+
+/// `0100007F:0050`: the address as 32-bit words, each printed as a number of this CPU's byte order,
+/// then the port.
+fn address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let word = |at: usize| {
+        let digits = ip.get(at * 8..at * 8 + 8)?;
+        Some(u32::from_str_radix(digits, 16).ok()?.to_ne_bytes())
+    };
+    let ip = match ip.len() {
+        8 => IpAddr::from(word(0)?),
+        32 => {
+            let mut bytes = [0; 16];
+            for (at, four) in bytes.chunks_exact_mut(4).enumerate() {
+                four.copy_from_slice(&word(at)?);
+            }
+            IpAddr::from(Ipv6Addr::from(bytes)).to_canonical()
+        }
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+/// The inode in a link of /proc/PID/fd, `socket:[12345]`.
+fn inode(link: &Path) -> Option<u64> {
+    let text = link.to_str()?;
+    text.strip_prefix("socket:[")?
+        .strip_suffix(']')?
+        .parse()
+        .ok()
+}
+
+/// The TCP connections of a process, in the kernel's order, IPv4 first.
+///
+/// Needs root for a process of another user. An error means that the process is gone or not ours
+/// to look into.
+pub fn flows(pid: u32) -> io::Result<Vec<Flow>> {
+    let mut inodes = HashSet::new();
+    for fd in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        // A descriptor closed meanwhile is no error.
+        if let Ok(link) = fd.and_then(|fd| fs::read_link(fd.path())) {
+            inodes.extend(inode(&link));
+        }
+    }
+    let mut flows = Vec::new();
+    // The process's own view, should it live in another network namespace.
+    for table in ["tcp", "tcp6"] {
+        let text = match fs::read_to_string(format!("/proc/{pid}/net/{table}")) {
+            // A kernel without IPv6.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && table == "tcp6" => continue,
+            text => text?,
+        };
+        let own = parse(&text).into_iter();
+        flows.extend(own.filter(|e| inodes.contains(&e.inode)).map(|e| e.flow));
+    }
+    Ok(flows)
+}
+
+/// The process behind a LocalAPI socket, or else one called `tailscaled`.
+///
+/// The socket is the sure way: the kernel knows who listens on it (SO_PEERCRED, unix(7)). By name it
+/// is only found when the socket is not there or does not take connections.
+pub fn tailscaled(socket: &Path) -> Option<u32> {
+    listener(socket).or_else(|| by_name("tailscaled"))
+}
+
+/// The process that listens on a unix socket.
+pub fn listener(socket: &Path) -> Option<u32> {
+    let connection = Socket::new(Domain::UNIX, Type::STREAM, None).ok()?;
+    // A stopped process with a full backlog must not block us: connect then fails at once.
+    connection.set_nonblocking(true).ok()?;
+    connection.connect(&SockAddr::unix(socket).ok()?).ok()?;
+    let pid = socket_peercred(&connection).ok()?.pid;
+    u32::try_from(pid.as_raw_nonzero().get()).ok()
+}
+
+/// The process with this name and the lowest number.
+fn by_name(name: &str) -> Option<u32> {
+    let entries = fs::read_dir("/proc").ok()?;
+    let pids = entries.filter_map(|e| e.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name)
+    })
+    .min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::UnixListener;
+
+    /// As printed on a little-endian CPU, with a resending connection and a mapped address.
+    #[cfg(target_endian = "little")]
+    const TCP: &str = "\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 101 1 0000000000000000 100 0 0 10 0
+   1: 0200000A:C350 0A6433C6:01BB 01 0000002D:00000000 01:00000190 00000007     0        0 202 4 0000000000000000 6400 4 30 10 -1
+";
+    #[cfg(target_endian = "little")]
+    const TCP6: &str = "\
+  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0000000000000000FFFF00000200000A:C351 0000000000000000FFFF00000A6433C6:01BB 01 00000000:00000000 00:00000000 00000000     0        0 303 1 0000000000000000 20 4 30 10 -1
+   1: B80D0120000000000000000001000000:0016 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 404 1 0000000000000000 100 0 0 10 0
+";
+
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn reads_both_tables() {
+        let four = parse(TCP);
+        assert_eq!(four.len(), 2);
+        assert_eq!(four[0].flow.state, State::Listen);
+        assert_eq!(four[0].flow.local, "127.0.0.1:8080".parse().unwrap());
+        let stuck = Flow {
+            local: "10.0.0.2:50000".parse().unwrap(),
+            remote: "198.51.100.10:443".parse().unwrap(),
+            state: State::Established,
+            tx_queue: 45,
+            retransmits: 7,
+        };
+        assert_eq!(
+            four[1],
+            Entry {
+                flow: stuck,
+                inode: 202
+            }
+        );
+        let six = parse(TCP6);
+        assert_eq!(six[0].flow.local, "10.0.0.2:50001".parse().unwrap());
+        assert_eq!(six[0].flow.remote, "198.51.100.10:443".parse().unwrap());
+        assert_eq!(six[1].flow.local, "[2001:db8::1]:22".parse().unwrap());
+        assert_eq!(six[1].inode, 404);
+    }
+
+    #[test]
+    fn finds_its_own_connections() {
+        for host in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(host).expect("a loopback listener");
+            let address = listener.local_addr().expect("its address");
+            let client = TcpStream::connect(address).expect("connected");
+            let local = client.local_addr().expect("its address");
+            let all = flows(std::process::id()).expect("our own process");
+            let ours = all.iter().find(|f| f.local == local).expect("the client");
+            assert_eq!((ours.remote, ours.state), (address, State::Established));
+            let waiting = all.iter().find(|f| f.local == address);
+            assert!(waiting.is_some(), "the listener");
+            drop(client);
+            let all = flows(std::process::id()).expect("our own process");
+            assert!(all.iter().all(|f| f.local != local), "closed is not ours");
+        }
+    }
+
+    #[test]
+    fn the_listener_of_a_socket_is_known() {
+        let path = std::env::temp_dir().join(format!("tailover-peer-{}", std::process::id()));
+        let _ = fs::remove_file(&path);
+        let socket = UnixListener::bind(&path).expect("a unix listener");
+        assert_eq!(listener(&path), Some(std::process::id()));
+        drop(socket);
+        assert_eq!(listener(&path), None);
+        fs::remove_file(&path).expect("the socket is removed");
+        assert_eq!(listener(&path), None);
+    }
+
+    #[test]
+    fn a_process_is_found_by_its_name() {
+        let comm = fs::read_to_string("/proc/self/comm").expect("our own name");
+        let found = by_name(comm.trim_end()).expect("at least ourselves");
+        let theirs = fs::read_to_string(format!("/proc/{found}/comm")).expect("its name");
+        assert_eq!(theirs, comm);
+        assert_eq!(by_name("no such process"), None);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_an_error() {
+        // Beyond the highest number the kernel gives (PID_MAX_LIMIT).
+        assert!(flows(u32::MAX).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_text_never_panics(text in "\\PC{0,200}", fields in prop::collection::vec("[0-9A-Fé:]{0,40}", 0..12)) {
+            let _ = parse(&text);
+            let _ = parse(&fields.join(" "));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Keeps docs/options.md and the shipped /etc/config/tailover equal to the table of options.
+//!
+//! `UPDATE_DOCS=1 cargo test --test config_docs` writes both anew.
+
+use std::fs;
+use std::path::Path;
+
+use tailover::config::options::{Kind, Opt, OPTIONS};
+use tailover::config::{parse, Settings};
+
+const SHIPPED: &str = "openwrt/files/etc/config/tailover";
+
+/// Compares a file of the repository with what it should be, or writes it.
+fn keep(path: &str, expected: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&file, expected).expect("a file that can be written");
+    }
+    let found = fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        found == expected,
+        "{path} is not what the table of options gives: UPDATE_DOCS=1 cargo test --test config_docs"
+    );
+}
+
+/// The option's default as lines of the file, each without an indent.
+fn default_lines(option: &Opt) -> Vec<String> {
+    let word = if option.kind.is_list() {
+        "list"
+    } else {
+        "option"
+    };
+    let line = |value: &str| format!("{word} {} '{value}'", option.name);
+    match option.default {
+        [] => vec![line("")],
+        values => values.iter().map(|value| line(value)).collect(),
+    }
+}
+
+fn shipped() -> String {
+    let mut text = String::from(
+        "# Nothing here needs an edit. Lines that begin with # show the defaults.\n\
+         # All of it is explained in docs/options.md.\n\
+         \n\
+         config tailover 'main'\n",
+    );
+    for option in OPTIONS {
+        // What an owner looks for first stands there in force, with its default.
+        let mark = if matches!(option.kind, Kind::Switch(_) | Kind::Level(_)) {
+            ""
+        } else {
+            "#"
+        };
+        text += &format!("\t# {}\n", option.help);
+        for line in default_lines(option) {
+            text += &format!("\t{mark}{line}\n");
+        }
+    }
+    text
+}
+
+fn options_page() -> String {
+    let mut text = String::from(
+        "# Options of /etc/config/tailover\n\
+         \n\
+         All of them stand in one section, `config tailover 'main'`, and each has a default that \
+         needs no editing.\n\
+         \n\
+         - A list takes one `list` line for each value. What the file gives replaces the default; \
+         an empty value is the default.\n\
+         - A wrong value is an error that names file, line, option, value and what is allowed. All \
+         errors of a file are shown at once. The daemon does not start on a file with an error, and \
+         keeps the last good settings when it is reloaded.\n\
+         - An option that is not known, and one that is set twice, is named in a warning.\n\
+         - Seconds can have up to three decimals: `0.25`.\n\
+         - `uplink` takes netifd's names of interfaces, as `ubus call network.interface dump` shows \
+         them, not names of devices.\n\
+         - A `target` that is a URL is written `https:URL` or as the URL alone.\n\
+         - `external_ip` asks servers that answer `{\"ip\":\"192.0.2.1\"}` or the bare address.\n\
+         - `restart_min` must not be above `restart_max`, and `mmx_mask` must share no bit with the \
+         mask of `mark`.\n\
+         - To apply a change: `service tailover reload`. `uci commit` followed by `reload_config`, \
+         and LuCI, do so by themselves.\n\
+         \n\
+         This page is made from the table in `src/config/options.rs`; a test keeps the two equal.\n\
+         \n\
+         | option | default | allowed | what it does | since |\n\
+         |---|---|---|---|---|\n",
+    );
+    for option in OPTIONS {
+        let default: Vec<String> = option
+            .default
+            .iter()
+            .map(|value| format!("`{value}`"))
+            .collect();
+        let default = if default.is_empty() {
+            "empty".to_owned()
+        } else {
+            default.join("<br>")
+        };
+        let list = if option.kind.is_list() {
+            "a list: "
+        } else {
+            ""
+        };
+        text += &format!(
+            "| `{}` | {default} | {list}{} | {} | {} |\n",
+            option.name,
+            option.kind.allowed(),
+            option.help,
+            option.since
+        );
+    }
+    text
+}
+
+#[test]
+fn the_options_page_is_made_from_the_table() {
+    keep("docs/options.md", &options_page());
+}
+
+#[test]
+fn the_shipped_file_is_made_from_the_table() {
+    keep(SHIPPED, &shipped());
+}
+
+#[test]
+fn the_shipped_file_means_the_defaults_and_so_do_its_commented_lines() {
+    let active: String = shipped()
+        .lines()
+        .map(|line| {
+            line.replacen("\t#option", "\toption", 1)
+                .replacen("\t#list", "\tlist", 1)
+                + "\n"
+        })
+        .collect();
+    for text in [shipped(), active] {
+        let (settings, warnings) = parse(SHIPPED, &text).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(settings, Settings::default());
+        assert_eq!(warnings, []);
+    }
+}

@@ -1,0 +1,795 @@
+//! A double of the router and the outside: a small model, driven by the real core, in invented time.
+//!
+//! It answers probes, looks and cures the way docs/faults.md measured them on real parts: a flow
+//! lives only on the uplink whose address it has, a moved mark does not heal control, `start {}`
+//! does when control answers, a restart loses the tailnet while control is down.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tailover::core::budget::Limits;
+use tailover::core::ladder::Allowed;
+use tailover::core::tailnet::{Api, Backend, Flow, Purpose, Tailnet};
+use tailover::core::{
+    Action, By, Core, Cure, Effort, Event, Family, Finding, Input, Look, Moment, Notice, Policy,
+    Report, Route, Scope, Stage, Steering, Uplink, Way,
+};
+
+pub const MS: Duration = Duration::from_millis(1);
+pub const S: Duration = Duration::from_secs(1);
+
+const DEVICES: [&str; 2] = ["eth1", "eth2"];
+const NAMES: [&str; 2] = ["wan", "wanb"];
+
+pub fn policy() -> Policy {
+    Policy {
+        allowed: Allowed::ALL,
+        limits: Limits {
+            min: 60 * S,
+            max: 3600 * S,
+            per_hour: 3,
+        },
+        hold: 30 * S,
+        settle: 200 * MS,
+        interval: 30 * S,
+        other_interval: 300 * S,
+        probe_timeout: 2 * S,
+    }
+}
+
+/// What can happen to the world. Uplinks by number: 0 is wan, 1 is wanb.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// The ISP is dark, the link stays up; `told` is what mwan3 takes to say so, if it does.
+    Dark {
+        uplink: usize,
+        told: Option<u16>,
+    },
+    Back {
+        uplink: usize,
+        told: Option<u16>,
+    },
+    Portal {
+        uplink: usize,
+    },
+    Carrier {
+        uplink: usize,
+        up: bool,
+    },
+    NewPublic {
+        uplink: usize,
+    },
+    Control {
+        up: bool,
+    },
+    UserStops,
+    UserStarts,
+    Crash,
+    Hang,
+}
+
+#[derive(Clone, Debug)]
+struct Isp {
+    alive: bool,
+    portal: bool,
+    carrier: bool,
+    public: u8,
+    /// Stretches of life, for the promises: (from, to).
+    open_since: Option<Duration>,
+    opened: Duration,
+    last_open: Option<Duration>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Link {
+    device: usize,
+    public: u8,
+    port: u16,
+}
+
+#[derive(Clone, Debug)]
+enum Ev {
+    Tell(Input),
+    Applied(Family, Steering),
+    Reconnect { control: bool, derp: bool },
+    Started,
+}
+
+/// An act as it was ordered.
+#[derive(Clone, Debug)]
+pub struct Act {
+    pub at: Duration,
+    pub action: Action,
+}
+
+pub struct World {
+    pub now: Duration,
+    pub core: Core,
+    pub acts: Vec<Act>,
+    pub notices: Vec<(Duration, Notice)>,
+    /// Broken promises, in words.
+    pub broken: Vec<String>,
+    isps: [Isp; 2],
+    control_up: bool,
+    last_control: Duration,
+    steering: [Steering; 2],
+    running: bool,
+    hung: bool,
+    unhung: Option<Duration>,
+    user_stopped: Option<Duration>,
+    /// The core was told that the user stopped Tailscale.
+    stop_known: bool,
+    pid: u32,
+    ports: u16,
+    control: Option<Link>,
+    derp: Option<Link>,
+    control_lost: Option<Duration>,
+    restarting: bool,
+    queue: BTreeMap<(Duration, u64), Ev>,
+    seq: u64,
+    wake: Option<Duration>,
+    dice: u32,
+    restarts: Vec<Duration>,
+    mild_since_health: bool,
+    only_restart: bool,
+}
+
+impl World {
+    pub fn new(policy: Policy, dice: u32) -> World {
+        let isp = Isp {
+            alive: true,
+            portal: false,
+            carrier: true,
+            public: 1,
+            open_since: Some(Duration::ZERO),
+            opened: Duration::ZERO,
+            last_open: None,
+        };
+        let only_restart = policy.allowed.restart && !policy.allowed.renew;
+        let mut w = World {
+            now: Duration::ZERO,
+            core: Core::new(policy),
+            acts: vec![],
+            notices: vec![],
+            broken: vec![],
+            isps: [isp.clone(), isp],
+            control_up: true,
+            last_control: Duration::ZERO,
+            steering: Default::default(),
+            running: true,
+            hung: false,
+            unhung: None,
+            user_stopped: None,
+            stop_known: false,
+            pid: 100,
+            ports: 40000,
+            control: None,
+            derp: None,
+            control_lost: None,
+            restarting: false,
+            queue: BTreeMap::new(),
+            seq: 0,
+            wake: None,
+            dice,
+            restarts: vec![],
+            mild_since_health: false,
+            only_restart,
+        };
+        w.reconnect(true, true);
+        let start = Event::Changed {
+            what: "started".into(),
+        };
+        w.step(Input::Uplinks(w.uplinks()));
+        w.step(Input::Event(start));
+        w
+    }
+
+    /// Runs for `span`.
+    pub fn run(&mut self, span: Duration) {
+        let end = self.now + span;
+        // Bounded: a machine that spins is a defect of its own.
+        for _ in 0..2_000_000 {
+            let event = self.queue.keys().next().copied();
+            let at = [event.map(|k| k.0), self.wake]
+                .into_iter()
+                .flatten()
+                .min()
+                .filter(|t| *t <= end);
+            let Some(at) = at else {
+                self.now = end;
+                return;
+            };
+            self.now = self.now.max(at);
+            if event.is_some_and(|k| k.0 <= at) {
+                let (_, ev) = self.queue.pop_first().expect("a first key was seen");
+                self.happen(ev);
+            } else {
+                self.wake = None;
+                self.step(Input::Wake);
+            }
+        }
+        self.broken.push(format!("busy loop at {:?}", self.now));
+        self.now = end;
+    }
+
+    pub fn inject(&mut self, fault: Fault) {
+        match fault {
+            Fault::Dark { uplink, told } => {
+                self.isps[uplink].alive = false;
+                if let Some(ms) = told {
+                    self.say(uplink, false, ms);
+                }
+            }
+            Fault::Back { uplink, told } => {
+                self.isps[uplink].alive = true;
+                self.isps[uplink].portal = false;
+                if let Some(ms) = told {
+                    self.say(uplink, true, ms);
+                }
+            }
+            Fault::Portal { uplink } => self.isps[uplink].portal = true,
+            Fault::Carrier { uplink, up } => {
+                self.isps[uplink].carrier = up;
+                self.say(uplink, up, 30);
+            }
+            Fault::NewPublic { uplink } => {
+                self.isps[uplink].public = self.isps[uplink].public.wrapping_add(1)
+            }
+            Fault::Control { up } => {
+                self.last_control = self.now;
+                self.control_up = up;
+            }
+            Fault::UserStops if self.running && !self.hung => {
+                self.user_stopped = Some(self.now);
+                let what = "Stopped".to_string();
+                self.after(50 * MS, Ev::Tell(Input::Event(Event::Tailscaled { what })));
+            }
+            // `tailscale down` needs a tailscaled that answers.
+            Fault::UserStops => {}
+            Fault::UserStarts => {
+                self.user_stopped = None;
+                // Somebody who finds it hung kills it first.
+                if std::mem::take(&mut self.hung) {
+                    self.unhung = Some(self.now);
+                }
+                self.after(
+                    S,
+                    Ev::Reconnect {
+                        control: true,
+                        derp: true,
+                    },
+                );
+            }
+            Fault::Crash => {
+                self.running = false;
+                self.hung = false;
+                self.drop_flows();
+                // procd's respawn
+                self.after(5 * S, Ev::Started);
+            }
+            // Once it hangs nobody can learn what the user wants: only after a start was seen.
+            Fault::Hang => self.hung = self.running && !self.stop_known,
+        }
+        self.note_life();
+    }
+
+    /// Everything that can be put right by others is put right.
+    pub fn mend_all(&mut self) {
+        for uplink in 0..2 {
+            self.inject(Fault::Carrier { uplink, up: true });
+            self.inject(Fault::Back {
+                uplink,
+                told: Some(5000),
+            });
+        }
+        self.inject(Fault::Control { up: true });
+        if self.user_stopped.is_some() {
+            self.inject(Fault::UserStarts);
+        }
+    }
+
+    /// The tailnet works: control and relay sit on flows that the path carries.
+    pub fn well(&self) -> bool {
+        let live = |l: &Option<Link>| l.as_ref().is_some_and(|l| self.carries(l));
+        self.running && !self.hung && live(&self.control) && live(&self.derp)
+    }
+
+    pub fn steered(&self) -> bool {
+        self.steering
+            .iter()
+            .any(|s| s.to.is_some() || s.keep.is_some())
+    }
+
+    pub fn cures(&self) -> impl Iterator<Item = &Act> {
+        self.acts.iter().filter(|a| {
+            matches!(
+                a.action,
+                Action::Steer(..) | Action::Nudge | Action::Renew | Action::Restart
+            )
+        })
+    }
+
+    pub fn count(&self, which: impl Fn(&Action) -> bool) -> usize {
+        self.acts.iter().filter(|a| which(&a.action)).count()
+    }
+
+    // ---- the router --------------------------------------------------------------------------
+
+    fn address(device: usize) -> IpAddr {
+        IpAddr::from([192, 0, 2, [2, 66][device]])
+    }
+
+    fn uplinks(&self) -> Vec<Uplink> {
+        (0..2)
+            .filter(|i| self.isps[*i].carrier)
+            .map(|i| Uplink {
+                name: NAMES[i].into(),
+                aliases: vec![NAMES[i].into()],
+                device: DEVICES[i].into(),
+                v4: Some(Way {
+                    gateway: Some(IpAddr::from([192, 0, 2, [1, 65][i]])),
+                    addresses: vec![World::address(i)],
+                    from: None,
+                    metric: Some([10, 20][i]),
+                }),
+                v6: None,
+            })
+            .collect()
+    }
+
+    /// The device of a packet with the mark.
+    fn path(&self) -> Option<usize> {
+        let steered = self.steering[0]
+            .to
+            .as_ref()
+            .and_then(|h| DEVICES.iter().position(|d| *d == h.device))
+            .filter(|i| self.isps[*i].carrier);
+        steered.or_else(|| (0..2).find(|i| self.isps[*i].carrier))
+    }
+
+    fn open(&self, device: usize) -> bool {
+        let i = &self.isps[device];
+        i.alive && i.carrier && !i.portal
+    }
+
+    /// True when packets of a flow with this local address still get through.
+    fn carries(&self, l: &Link) -> bool {
+        let kept = self.steering[0]
+            .keep
+            .as_ref()
+            .is_some_and(|h| h.device == DEVICES[l.device]);
+        (kept || self.path() == Some(l.device))
+            && self.open(l.device)
+            && self.isps[l.device].public == l.public
+    }
+
+    fn note_life(&mut self) {
+        for i in 0..2 {
+            let open = self.open(i);
+            let isp = &mut self.isps[i];
+            match (open, isp.open_since) {
+                // A break shorter than two looks at the uplink cannot be known.
+                (true, None) => {
+                    let short = isp.last_open.is_some_and(|t| self.now - t < 10 * S);
+                    isp.open_since = Some(match short {
+                        true => isp.opened,
+                        false => self.now,
+                    });
+                    isp.opened = isp.open_since.unwrap_or_default();
+                }
+                (false, Some(_)) => {
+                    isp.open_since = None;
+                    isp.last_open = Some(self.now);
+                }
+                _ => {}
+            }
+        }
+        if self.control.as_ref().is_some_and(|l| !self.carries(l)) || self.control.is_none() {
+            self.control_lost.get_or_insert(self.now);
+        } else {
+            self.control_lost = None;
+        }
+    }
+
+    fn reconnect(&mut self, control: bool, derp: bool) {
+        if !self.running || self.hung || self.user_stopped.is_some() {
+            return;
+        }
+        let way = self.path().filter(|d| self.open(*d));
+        self.ports = self.ports.wrapping_add(1).max(1024);
+        let link = way.map(|device| Link {
+            device,
+            public: self.isps[device].public,
+            port: self.ports,
+        });
+        if control {
+            self.control = link.clone().filter(|_| self.control_up);
+        }
+        // Without a netmap there is no tailnet at all: measured for a restart without control.
+        if derp {
+            self.derp = link.filter(|_| self.control.is_some() || self.control_up || !control);
+        }
+        let missing_control = control && self.control.is_none();
+        let missing_derp = derp && self.derp.is_none();
+        if missing_control || missing_derp {
+            self.after(
+                2 * S,
+                Ev::Reconnect {
+                    control: missing_control,
+                    derp: missing_derp,
+                },
+            );
+        }
+        self.note_life();
+    }
+
+    fn drop_flows(&mut self) {
+        self.control = None;
+        self.derp = None;
+        self.queue.retain(|_, e| !matches!(e, Ev::Reconnect { .. }));
+    }
+
+    fn tailnet(&self) -> Tailnet {
+        if !self.running {
+            return Tailnet {
+                api: Api::Gone,
+                tun: true,
+                ..Tailnet::default()
+            };
+        }
+        if self.hung {
+            return Tailnet {
+                api: Api::Hung,
+                pid: Some(self.pid),
+                tun: true,
+                ..Tailnet::default()
+            };
+        }
+        let flow = |purpose, l: &Link| Flow {
+            purpose,
+            local: SocketAddr::new(World::address(l.device), l.port),
+            remote: "198.51.100.10:443".parse().expect("an address"),
+            established: true,
+        };
+        let stopped = self.user_stopped.is_some();
+        // Self.Online stays true for about 100 s on a dead path.
+        let online = self
+            .control_lost
+            .is_none_or(|t| self.control.is_some() && self.now - t < 100 * S);
+        Tailnet {
+            api: Api::Answers,
+            pid: Some(self.pid),
+            backend: if stopped {
+                Backend::Stopped
+            } else {
+                Backend::Running
+            },
+            wanted: Some(!stopped),
+            tun: true,
+            online: Some(online && !stopped),
+            flows: self
+                .control
+                .iter()
+                .map(|l| flow(Purpose::Control, l))
+                .chain(self.derp.iter().map(|l| flow(Purpose::Derp, l)))
+                .collect(),
+            ..Tailnet::default()
+        }
+    }
+
+    fn say(&mut self, uplink: usize, up: bool, after_ms: u16) {
+        let (interface, source) = (NAMES[uplink].to_string(), "mwan3".to_string());
+        let event = match up {
+            true => Event::Up { interface, source },
+            false => Event::Down { interface, source },
+        };
+        let input = Input::Event(event);
+        self.after(MS * u32::from(after_ms), Ev::Tell(input));
+    }
+
+    // ---- time and events ---------------------------------------------------------------------
+
+    fn after(&mut self, delay: Duration, ev: Ev) {
+        self.seq += 1;
+        self.queue.insert((self.now + delay, self.seq), ev);
+    }
+
+    fn happen(&mut self, ev: Ev) {
+        match ev {
+            Ev::Tell(input) => self.step(input),
+            Ev::Applied(f, s) => {
+                self.steering[f.at_index()] = s;
+                self.note_life();
+                let done = Report {
+                    text: "moved".into(),
+                    ..Report::default()
+                };
+                self.step(Input::Cured {
+                    cure: Cure::Steer(f),
+                    result: Ok(done),
+                });
+                self.step(Input::Event(Event::Kernel {
+                    what: "rules".into(),
+                }));
+            }
+            Ev::Reconnect { control, derp } => self.reconnect(control, derp),
+            Ev::Started => {
+                if !self.running {
+                    self.running = true;
+                    self.pid += 1;
+                    self.after(
+                        2 * S,
+                        Ev::Reconnect {
+                            control: true,
+                            derp: true,
+                        },
+                    );
+                }
+            }
+        }
+        self.note_life();
+    }
+
+    fn step(&mut self, input: Input) {
+        if matches!(
+            &input,
+            Input::Cured {
+                cure: Cure::Restart,
+                ..
+            }
+        ) {
+            self.restarting = false;
+        }
+        if let Input::Tailnet(t) = &input {
+            if t.api == Api::Answers {
+                self.stop_known = t.backend == Backend::Stopped;
+            }
+        }
+        self.dice = self.dice.wrapping_mul(1664525).wrapping_add(1013904223);
+        let moment = Moment {
+            now: self.now,
+            dice: self.dice,
+        };
+        for action in self.core.step(moment, input) {
+            self.judge(&action);
+            self.carry_out(action);
+        }
+        if *self.core.stage() == Stage::Quiet && self.core.faults().is_empty() {
+            self.mild_since_health = false;
+        }
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match &action {
+            Action::Look(look) => {
+                if *look == Look::All {
+                    self.after(MS, Ev::Tell(Input::Uplinks(self.uplinks())));
+                }
+                if *look != Look::Tailnet {
+                    let route = self.path().map(|i| Route {
+                        device: DEVICES[i].into(),
+                        gateway: None,
+                        source: Some(World::address(i)),
+                    });
+                    self.after(2 * MS, Ev::Tell(Input::Paths([route, None])));
+                }
+                if *look != Look::Paths {
+                    let delay = if self.hung { 2 * S } else { 10 * MS };
+                    self.after(delay, Ev::Tell(Input::Tailnet(self.tailnet())));
+                }
+            }
+            Action::Probe {
+                round,
+                scope,
+                effort,
+            } => self.probe(*round, scope, *effort),
+            Action::Steer(f, s) => {
+                // Later orders for the same family replace earlier ones in order of time.
+                self.after(5 * MS, Ev::Applied(*f, s.clone()));
+            }
+            Action::Nudge => {
+                self.mild_since_health = true;
+                self.reconnect(false, true);
+                self.cured(50 * MS, Cure::Nudge);
+            }
+            Action::Renew => {
+                self.mild_since_health = true;
+                self.control = None;
+                self.after(
+                    600 * MS,
+                    Ev::Reconnect {
+                        control: true,
+                        derp: false,
+                    },
+                );
+                self.cured(20 * MS, Cure::Renew);
+            }
+            Action::Restart => {
+                self.restarting = true;
+                self.restarts.push(self.now);
+                self.drop_flows();
+                self.hung = false;
+                self.running = true;
+                self.pid += 1;
+                self.after(
+                    3 * S,
+                    Ev::Reconnect {
+                        control: true,
+                        derp: true,
+                    },
+                );
+                self.cured(S, Cure::Restart);
+            }
+            Action::Wake(at) => self.wake = Some(*at),
+            Action::Tell(n) => self.notices.push((self.now, n.clone())),
+            Action::Exit => {}
+        }
+        self.acts.push(Act {
+            at: self.now,
+            action,
+        });
+    }
+
+    fn cured(&mut self, delay: Duration, cure: Cure) {
+        let result = Ok(Report {
+            text: "done".into(),
+            ..Report::default()
+        });
+        self.after(delay, Ev::Tell(Input::Cured { cure, result }));
+    }
+
+    fn probe(&mut self, round: u32, scope: &Scope, effort: Effort) {
+        let device = match scope {
+            Scope::Uplink(name, Family::V4) => NAMES.iter().position(|n| n == name),
+            Scope::Path(Family::V4) => self.path(),
+            _ => None,
+        };
+        let mut tell = |delay: Duration, finding: Finding| {
+            let (scope, round) = (scope.clone(), round);
+            self.seq += 1;
+            self.queue.insert(
+                (self.now + delay, self.seq),
+                Ev::Tell(Input::Probed {
+                    round,
+                    scope,
+                    finding,
+                }),
+            );
+        };
+        let answer = |by, public| Finding::Answer {
+            by,
+            target: "derp".into(),
+            rtt: 30 * MS,
+            public,
+        };
+        let Some((i, isp)) = device.map(|i| (i, &self.isps[i])) else {
+            tell(MS, Finding::Over);
+            return;
+        };
+        if !isp.alive || !isp.carrier {
+            // Silence: the round ends by its own deadline.
+            return;
+        }
+        if isp.portal {
+            tell(20 * MS, answer(By::Tcp, None));
+            tell(
+                40 * MS,
+                Finding::Intercepted {
+                    target: "derp".into(),
+                    what: "a login page".into(),
+                },
+            );
+            tell(50 * MS, Finding::Over);
+            return;
+        }
+        let public = IpAddr::from([203, 0, 113 + i as u8, isp.public]);
+        tell(30 * MS, answer(By::Stun, Some(public)));
+        if effort == Effort::Burst {
+            let control = match self.control_up {
+                true => Ok(()),
+                false => Err("connection refused".to_string()),
+            };
+            tell(90 * MS, Finding::Control(control));
+        }
+        tell(100 * MS, Finding::Over);
+    }
+
+    // ---- the promises ------------------------------------------------------------------------
+
+    fn judge(&mut self, action: &Action) {
+        let recently =
+            |t: Option<Duration>, span: Duration| t.is_some_and(|t| self.now - t <= span);
+        let outside = (0..2).any(|i| self.open(i) || recently(self.isps[i].last_open, 20 * S));
+        let cure = match action {
+            Action::Nudge | Action::Renew | Action::Restart => true,
+            Action::Steer(_, s) => s.to.is_some() && *s != self.steering[0],
+            _ => false,
+        };
+        let mut found: Vec<&str> = Vec::new();
+        let mut broken = |what| found.push(what);
+        if cure && !outside {
+            broken("promise 1: a cure while no uplink reaches the outside");
+        }
+        let stopped = self.user_stopped.is_some() && self.stop_known;
+        if matches!(action, Action::Nudge | Action::Renew | Action::Restart) && stopped {
+            broken("promise 1: a cure although the user stopped Tailscale");
+        }
+        match action {
+            Action::Restart => {
+                // A look at a silent tailscaled takes 2 s; its recovery is known after that.
+                let alive = self.running && !self.hung && !recently(self.unhung, 5 * S);
+                let control = self.control_up || self.now - self.last_control <= 10 * S;
+                if alive && !control {
+                    broken("promise 1: a restart while the control server is down");
+                }
+                if alive && !self.mild_since_health && !self.only_restart {
+                    broken("promise 2: a restart before a milder cure");
+                }
+                let limits = self.core.policy().limits.clone();
+                let hour = 3600 * S;
+                if self.restarting {
+                    broken("promise 3: two restarts at once");
+                }
+                let recent = self
+                    .restarts
+                    .iter()
+                    .filter(|t| self.now - **t < hour)
+                    .count();
+                if recent >= limits.per_hour as usize {
+                    broken("promise 3: more restarts in an hour than allowed");
+                }
+                if self
+                    .restarts
+                    .last()
+                    .is_some_and(|t| self.now - *t < limits.min)
+                {
+                    broken("promise 3: no pause between two restarts");
+                }
+            }
+            Action::Steer(_, s) => {
+                // Back to the better uplink while the other still works: only after the hold.
+                let from = self.steering[0].to.as_ref().map(|h| h.device.as_str());
+                let to = match &s.to {
+                    Some(hop) => hop.device.as_str(),
+                    None => (0..2)
+                        .find(|i| self.isps[*i].carrier)
+                        .map_or("", |i| DEVICES[i]),
+                };
+                let back = from == Some("eth2") && to == "eth1";
+                let hold = self.core.policy().hold;
+                let stable = self.isps[0]
+                    .open_since
+                    .is_some_and(|t| self.now - t + S >= hold)
+                    || recently(self.isps[0].last_open, S);
+                if back
+                    && self.open(1)
+                    && self.isps[1]
+                        .open_since
+                        .is_some_and(|t| self.now - t > 10 * S)
+                    && !stable
+                {
+                    broken("promise 7: back to an uplink that was not stable");
+                }
+            }
+            _ => {}
+        }
+        for what in found {
+            let text = format!("{what} at {:?}: {action:?}", self.now);
+            self.broken.push(text);
+        }
+    }
+}
+
+/// The core keeps its indices to itself; the model needs its own.
+trait AtIndex {
+    fn at_index(self) -> usize;
+}
+impl AtIndex for Family {
+    fn at_index(self) -> usize {
+        match self {
+            Family::V4 => 0,
+            Family::V6 => 1,
+        }
+    }
+}
