@@ -208,6 +208,11 @@ def dead_without_cure(world):
     return str(figures)
 
 
+def dead_without_cure_derp(world):
+    """The same with a peer that has only relays."""
+    return dead_without_cure(world)
+
+
 def by_hand_direct(world):
     """The cure by hand brings a direct peer back."""
     return _by_hand(world)
@@ -373,6 +378,7 @@ SCENARIOS = [
     Scenario(new_address),
     Scenario(portal_answers),
     Scenario(control_down),
+    Scenario(dead_without_cure_derp, peer="derp-only"),
     Scenario(by_hand_derp, peer="derp-only"),
     Scenario(failover_direct, tailover=True),
     Scenario(failover_rejected, tailover=True),
