@@ -63,7 +63,9 @@ class Internet:
 
     def _serve(self):
         names = {plan.HEADSCALE_NAME: plan.HEADSCALE, plan.IPIFY_NAME: plan.IPIFY}
-        dns = ["--no-resolv", "--local-ttl=60"]
+        # Longer than any run: whether the router still knows a name is a
+        # scenario's choice (Router.forget_names), not a matter of the hour.
+        dns = ["--no-resolv", "--local-ttl=86400"]
         dns += [f"--listen-address={address}" for address in plan.PUBLIC_DNS]
         dns += [f"--host-record={name},{','.join(both)}" for name, both in names.items()]
         dns += [f"--address=/{n}/{a}" for n in plan.NAMES_TO_NOWHERE for a in plan.NOWHERE]

@@ -5,15 +5,21 @@ the package's `respawn 3600 5 5` does. `call ACTION` is what /etc/init.d/tailsca
 runs: start, stop, restart or running.
 """
 
+import fcntl
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 SOCKET = "/run/procd-tailscale.sock"
 PID_FILE = "/run/tailscaled.pid"
+# What the doubles of ubus objects answer with. The router writes the parts of
+# netifd and mwan3, this program writes procd's, `services`.
+STATE_FILE = "/run/netifd-state.json"
 RESPAWN_SECONDS = 5
 # procd's term_timeout: so long does a process get between TERM and KILL.
 TERM_SECONDS = 5
@@ -35,6 +41,7 @@ class Instance:
             self.due = None
             with open(PID_FILE, "w") as file:
                 file.write(str(self.process.pid))
+            self._tell()
 
     def stop(self):
         """Ends the process and takes its kernel state away, as stop_service does."""
@@ -47,6 +54,7 @@ class Instance:
                 self.process.kill()
                 self.process.wait()
             self.process = None
+            self._tell()
         subprocess.run([self._command[0], "--cleanup"], stderr=subprocess.DEVNULL)
 
     def look(self):
@@ -54,9 +62,33 @@ class Instance:
         if self.process is not None and self.process.poll() is not None:
             print(f"procd: ended with {self.process.returncode}", flush=True)
             self.process = None
+            self._tell()
             self.due = time.monotonic() + RESPAWN_SECONDS
         if self.due is not None and time.monotonic() >= self.due:
             self.start()
+
+
+    def _tell(self):
+        """Publishes the reply of `ubus call service list`."""
+        instance = {"running": self.process is not None}
+        if self.process is not None:
+            instance["pid"] = self.process.pid
+        instance |= {"command": self._command, "term_timeout": TERM_SECONDS}
+        instance["respawn"] = {"threshold": 3600, "timeout": RESPAWN_SECONDS, "retry": 5}
+        publish(Path(STATE_FILE), {"services": {"tailscale": {"instances": {"instance1": instance}}}})
+
+
+def publish(file, parts):
+    """Replaces these parts of the state file in one step; the others stay."""
+    with open(file.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            state = json.loads(file.read_text())
+        except FileNotFoundError:
+            state = {}
+        draft = file.with_suffix(".new")
+        draft.write_text(json.dumps(state | parts))
+        draft.replace(file)
 
 
 def keep(command):

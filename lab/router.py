@@ -3,12 +3,13 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from . import internet, plan
+from . import internet, plan, procd
 from .hosts import Host, link, wait_until
 from .mwan3 import Mwan3
 from .paths import BIN, STATE, TAILOVER_INSIDE, TREE, TREE_INSIDE
@@ -77,6 +78,7 @@ class Router:
         link(self.host, plan.LAN_DEVICE, self.lan, "eth0")
         self.tailover = None
         self._doubles = False
+        self._dns = None
 
     def _install(self):
         """Gives the router a /usr/sbin of its own, and the package's files."""
@@ -113,9 +115,13 @@ class Router:
         # As OpenWrt has it: each uplink's resolver, whichever answers.
         servers = [f"--server={isp.gateway}" for isp in plan.ISPS]
         listen = f"--listen-address=127.0.0.1,{plan.LAN_ROUTER}"
-        self.host.spawn("dns", internet.dnsmasq("--no-resolv", listen, *servers))
+        self._dns = self.host.spawn("dns", internet.dnsmasq("--no-resolv", listen, *servers))
         self.mwan3.start()
         self._start_ubus()
+
+    def forget_names(self):
+        """Empties the resolver's cache: the next lookup has to ask an ISP."""
+        self._dns.send_signal(signal.SIGHUP)
 
     def _addresses(self, isp):
         source = f"from {isp.prefix6} " if self.source_routes else ""
@@ -168,7 +174,7 @@ class Router:
         self._write_state()
         called = time.monotonic()
         for name in (isp.wan, isp.wan6):
-            self._event("ifdown", name)
+            self._changed("ifdown", name)
             self.hotplug("ifdown", name)
             self.hotplug("disconnected", name, isp.device)
         return called
@@ -179,7 +185,7 @@ class Router:
         self.host.sh(self._addresses(isp))
         self._write_state()
         for name in (isp.wan, isp.wan6):
-            self._event("ifup", name)
+            self._changed("ifup", name)
             self.hotplug("ifup", name, isp.device)
         self.mwan3.ifup(isp)
         self._write_state()
@@ -225,24 +231,23 @@ class Router:
         self.host.sh("mkdir -p /run/ubus")
         self.host.spawn("ubusd", [ubusd, "-s", "/run/ubus/ubus.sock"])
         wait_until(self.host.path("/run/ubus/ubus.sock").exists, 5, "ubusd's socket")
-        self.host.spawn("netifd", [netifd, "--state", "/run/netifd-state.json"])
+        self.host.spawn("netifd", [netifd, "--state", procd.STATE_FILE])
+        ubus = [BIN / "ubus", "call", "network.interface", "dump"]
+        wait_until(lambda: self.host.run(ubus, check=False), 5, "netifd's double")
 
     def _write_state(self):
-        """What the doubles of netifd and mwan3 answer with. Replaced in one step."""
-        state = {"dump": self.dump(), "mwan3": self.mwan3.status()}
-        file = self.host.path("/run/netifd-state.json")
-        draft = file.with_suffix(".new")
-        draft.write_text(json.dumps(state))
-        draft.replace(file)
+        """What the doubles of netifd and mwan3 answer with; procd's part is procd's."""
+        state = {"interfaces": self.interfaces(), "mwan3": self.mwan3.status()}
+        procd.publish(self.host.path(procd.STATE_FILE), state)
 
-    def _event(self, action, interface):
+    def _changed(self, action, interface):
+        """Has netifd's double tell its subscribers; the state file is written before."""
         if self._doubles:
-            data = {"action": action, "interface": interface}
-            event = json.dumps({"id": "network.interface", "data": data})
-            self.host.run([BIN / "ubus", "call", "lab.netifd", "event", event], check=False)
+            what = json.dumps({"action": action, "interface": interface})
+            self.host.run([BIN / "ubus", "call", "lab.netifd", "change", what])
 
-    def dump(self):
-        """The reply of `ubus call network.interface dump`."""
+    def interfaces(self):
+        """The entries of `ubus call network.interface dump`."""
         interfaces = [
             _interface("lan", plan.LAN_DEVICE, address=(plan.LAN_ROUTER, 24)),
             _interface("loopback", "lo", address=("127.0.0.1", 8)),
@@ -260,7 +265,7 @@ class Router:
                 wan6["ipv6-address"] = [{"address": isp.address6, "mask": 64}]
                 wan6["route"] = [route6]
             interfaces += [wan, wan6]
-        return {"interface": interfaces}
+        return interfaces
 
 
 def _interface(name, device, up=True, metric=0, address=None, route=None):

@@ -208,6 +208,11 @@ def dead_without_cure(world):
     return str(figures)
 
 
+def dead_without_cure_derp(world):
+    """The same with a peer that has only relays."""
+    return dead_without_cure(world)
+
+
 def by_hand_direct(world):
     """The cure by hand brings a direct peer back."""
     return _by_hand(world)
@@ -224,6 +229,14 @@ def _by_hand(world):
     back = fail_back(world, "hand")
     expect(back.control is not None, f"control did not return: {back}")
     return f"{figures}; back again: {back}"
+
+
+def by_hand_names_cold(world):
+    """The router has to look the control server up again, half its resolvers dead."""
+    world.router.forget_names()
+    figures = fail_over(world, "hand", patience=60)
+    expect(figures.ping is not None and figures.control is not None, f"not back: {figures}")
+    return str(figures)
 
 
 def by_hand_rejected(world):
@@ -360,10 +373,12 @@ SCENARIOS = [
     Scenario(dead_without_cure),
     Scenario(by_hand_direct),
     Scenario(by_hand_rejected),
+    Scenario(by_hand_names_cold),
     Scenario(carrier_lost),
     Scenario(new_address),
     Scenario(portal_answers),
     Scenario(control_down),
+    Scenario(dead_without_cure_derp, peer="derp-only"),
     Scenario(by_hand_derp, peer="derp-only"),
     Scenario(failover_direct, tailover=True),
     Scenario(failover_rejected, tailover=True),

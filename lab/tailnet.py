@@ -90,13 +90,18 @@ class Node:
 
     def control_sources(self):
         """Local addresses of its established TCP flows to the control server."""
+        return self._sources(plan.HEADSCALE)
+
+    def relay_sources(self):
+        """Local addresses of its established TCP flows to the relays."""
+        return self._sources([a for _, *both in plan.DERPS.values() for a in both])
+
+    def _sources(self, remotes):
         pid = self.pid()
         if pid is None:
             return set()
         return {
-            local
-            for local, remote, port in tcp_flows(pid)
-            if port == 443 and remote in plan.HEADSCALE
+            local for local, remote, port in tcp_flows(pid) if port == 443 and remote in remotes
         }
 
 

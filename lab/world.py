@@ -102,14 +102,28 @@ class World:
             wait_until(self._healthy, patience, "a healthy tailnet")
             return
         except TimeoutError:
+            self._forget_second_uplink()
             byhand.nudge_and_renew(self.node, self.peer_address())
         try:
             wait_until(self._healthy, 30, "a healthy tailnet")
         except TimeoutError as problem:
             raise TimeoutError(f"{problem}: {self.describe()}") from None
 
+    def _forget_second_uplink(self):
+        """Breaks what the peer still has over the second uplink.
+
+        It goes on sending there for as long as that works and is no slower, so
+        nothing but the loss of its mappings and of the peer's memory moves it.
+        """
+        for host in (self.isp2.host, self.router.host):
+            for family in ("ipv4", "ipv6"):
+                host.run(["conntrack", "-D", "-p", "udp", "-f", family], check=False)
+        self.peer.node.call("POST", "debug?action=rebind")
+
     def _healthy(self):
         if self.node.pid() is None or self.watch.control_now() != {"isp1"}:
+            return False
+        if {self._isp_name(source) for source in self.node.relay_sources()} != {"isp1"}:
             return False
         if not all(self.pings.steady(family) for family in (4, 6)):
             return False
@@ -128,6 +142,7 @@ class World:
         how, where = self.peer.node.path_to("router")
         return (
             f"control over {sorted(self.watch.control_now()) or 'nothing'},"
+            f" relay from {sorted(self.node.relay_sources()) or 'nowhere'},"
             f" online {self.node.online()}, peer's path {how} {where},"
             f" ping steady v4 {self.pings.steady(4)} v6 {self.pings.steady(6)}"
         )
