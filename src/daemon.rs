@@ -57,6 +57,9 @@ const NETLINK_RETRY: Duration = Duration::from_secs(1);
 /// Where the kernel is asked for the path to: addresses that no router has a route of its own to.
 const FAR: [&str; 2] = ["8.8.8.8", "2001:4860:4860::8888"];
 
+/// How long the first look at tailscaled and at the control server's name may take.
+const ACQUAINTANCE: Duration = Duration::from_secs(3);
+
 /// How long ubusd may take to get our last words.
 const GOODBYE: Duration = Duration::from_millis(200);
 
@@ -134,8 +137,9 @@ pub fn run(settings: Settings, file: &Path) -> Result<(), Refusal> {
     let executor = Rc::new(LocalExecutor::new());
     let mut daemon = Daemon::new(Rc::clone(&executor), settings, file, false)?;
     smol::block_on(executor.run(async {
-        daemon.listen();
         daemon.adopt();
+        daemon.get_acquainted().await;
+        daemon.listen();
         daemon.start("tailover has started");
         daemon.until_done().await;
         daemon.goodbye().await;
@@ -154,10 +158,7 @@ pub fn check(settings: Settings, file: &Path) -> Result<serde_json::Value, Refus
     smol::block_on(executor.run(async {
         daemon.read_interfaces_once().await;
         daemon.adopt();
-        // The targets come from tailscaled; without them the probes would ask only the defaults.
-        let tailnet = daemon.tailnet.look().await;
-        daemon.tailnet.learn().await;
-        daemon.feed(Input::Tailnet(tailnet));
+        daemon.get_acquainted().await;
         daemon.start("check");
         daemon.until_done().await;
     }));
@@ -317,6 +318,20 @@ impl Daemon {
                 Ok(None) => {}
                 Err(e) => warn!("{e}"),
             }
+        }
+    }
+
+    /// Learns from tailscaled whom the probes can ask. Without that they would ask only the
+    /// defaults, so it is worth a moment; but not a long one, with a dead resolver.
+    async fn get_acquainted(&mut self) {
+        let tailnet = Rc::clone(&self.tailnet);
+        let meet = async {
+            let seen = tailnet.look().await;
+            tailnet.learn().await;
+            Ok(seen)
+        };
+        if let Ok(seen) = crate::net::socket::within(ACQUAINTANCE, meet).await {
+            self.feed(Input::Tailnet(seen));
         }
     }
 

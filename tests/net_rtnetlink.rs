@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use smol::Timer;
+use tailover::core::Family;
 use tailover::net::rtnetlink::{
-    Action, Change, Client, Family, Monitor, Path, Route, RouteKind, Rule, PROTOCOL, TABLE_MAIN,
+    Action, Change, Client, Monitor, Path, Route, RouteKind, Rule, PROTOCOL, TABLE_MAIN,
 };
 use tailover::net::socket::{tcp_connect, Egress};
 

@@ -37,7 +37,7 @@ impl Hotplug {
 fn event(variable: impl Fn(&str) -> Option<String>) -> Table {
     let named = ["ACTION", "INTERFACE", "DEVICE", "FIRSTCONNECT"];
     let given = |name: &&str| variable(name).is_some_and(|v| !v.is_empty());
-    if !named.iter().take(2).all(|name| given(name)) {
+    if !named.iter().take(2).all(given) {
         return Table::new();
     }
     named

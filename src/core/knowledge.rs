@@ -82,15 +82,13 @@ impl Knowledge {
         self.paths_read.is_some_and(|t| t >= since)
             && Family::BOTH.iter().all(|f| {
                 let path = self.path(*f);
-                (path.route.is_none() || path.judgement.shut_since(since))
+                let shut = |j: &Judgement| j.shut_since(since) || j.untold_since(since);
+                (path.route.is_none() || shut(&path.judgement))
                     && self
                         .uplinks
                         .iter()
                         .filter(|u| u.way(*f).is_some())
-                        .all(|u| {
-                            self.verdict(&u.name, *f)
-                                .is_some_and(|j| j.shut_since(since))
-                        })
+                        .all(|u| self.verdict(&u.name, *f).is_some_and(shut))
             })
     }
 

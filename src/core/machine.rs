@@ -127,6 +127,8 @@ pub struct Core {
 
 impl Core {
     pub fn new(policy: Policy) -> Core {
+        // The first assessment comes by an event; the beats follow it.
+        let (beat_at, other_at) = (policy.interval, policy.other_interval);
         Core {
             policy,
             k: Knowledge::default(),
@@ -137,8 +139,8 @@ impl Core {
             faults: Vec::new(),
             round: 0,
             rests: 0,
-            beat_at: Time::ZERO,
-            other_at: Time::ZERO,
+            beat_at,
+            other_at,
             return_at: Time::ZERO,
             again: false,
             settle_at: None,
@@ -1189,7 +1191,7 @@ impl Core {
         }
         // After a pause the mild cures may be tried again: the world has moved on.
         if let Some(e) = &mut self.episode {
-            if self.rests % 4 == 0 {
+            if self.rests.is_multiple_of(4) {
                 e.tried = ladder::Tried {
                     nudge_missing: e.tried.nudge_missing,
                     ..ladder::Tried::default()

@@ -90,6 +90,8 @@ pub enum Finding {
     Failed { by: By, target: String, why: String },
     /// Whether the control server answered a TLS handshake and a request over this scope.
     Control(Result<(), String>),
+    /// There is nobody to ask in this family: the round says nothing.
+    Nobody,
     /// All probes of the round have ended.
     Over,
 }
@@ -230,6 +232,14 @@ impl Judgement {
                 }
                 self.note_failure(&finding);
             }
+            Finding::Nobody if current => {
+                self.round = None;
+                return self.rule(
+                    now,
+                    Verdict::Unknown,
+                    "no target of this family is known".into(),
+                );
+            }
             Finding::Over if current => return self.close(now),
             _ => {}
         }
@@ -263,6 +273,13 @@ impl Judgement {
     /// True when the verdict was reached at or after `since` and is that nothing gets out.
     pub fn shut_since(&self, since: Time) -> bool {
         matches!(self.verdict, Verdict::Closed | Verdict::Portal)
+            && self.judged_at.is_some_and(|t| t >= since)
+    }
+
+    /// True when it was tried at or after `since`, and there was nobody to ask.
+    pub fn untold_since(&self, since: Time) -> bool {
+        self.verdict == Verdict::Unknown
+            && !self.pending()
             && self.judged_at.is_some_and(|t| t >= since)
     }
 
@@ -407,6 +424,17 @@ mod tests {
         assert_eq!(j.verdict, Verdict::Unknown);
         j.take(S, 1, Finding::Over);
         assert_eq!(j.verdict, Verdict::Open);
+    }
+
+    #[test]
+    fn a_round_without_anybody_to_ask_calls_nothing_closed() {
+        let mut j = Judgement::default();
+        j.begin(1, S * 2);
+        j.take(S, 1, Finding::Nobody);
+        j.take(S, 1, Finding::Over);
+        assert!(!j.expire(S * 3));
+        assert_eq!(j.verdict, Verdict::Unknown);
+        assert!(j.untold_since(S) && !j.shut_since(S));
     }
 
     #[test]

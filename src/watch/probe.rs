@@ -105,7 +105,8 @@ impl Prober {
         self.manner = manner;
     }
 
-    /// Runs one round to its end; `tell` gets each finding as it comes, `Over` last.
+    /// Runs one round to its end; `tell` gets each finding as it comes, `Over` last; only `Nobody`
+    /// before it when no target of the family is known.
     pub async fn run(&self, round: Round, tell: impl Fn(Finding)) {
         let targets = self.targets.borrow().clone();
         let servers = targets.stun_servers(round.family);
@@ -114,6 +115,9 @@ impl Prober {
             tasks.push(Box::pin(self.stun(&round, servers, &tell)));
         } else {
             self.all(&round, &targets, servers, &tell, &mut tasks);
+        }
+        if tasks.is_empty() {
+            tell(Finding::Nobody);
         }
         join(tasks).await;
         tell(Finding::Over);
