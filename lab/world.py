@@ -18,7 +18,7 @@ class World:
 
     def __init__(self, tailover=False, rp_filter=0, source_routes=False):
         self.tailover = tailover
-        self._variant = (rp_filter, source_routes)
+        self.rp_filter = rp_filter
         self._clear_logs()
         self.internet = Internet()
         self.router = Router(rp_filter, source_routes)
