@@ -137,6 +137,7 @@ pub fn run(settings: Settings, file: &Path) -> Result<(), Refusal> {
     let executor = Rc::new(LocalExecutor::new());
     let mut daemon = Daemon::new(Rc::clone(&executor), settings, file, false)?;
     smol::block_on(executor.run(async {
+        daemon.read_interfaces_once().await;
         daemon.adopt();
         daemon.get_acquainted().await;
         daemon.listen();
@@ -773,7 +774,7 @@ impl Daemon {
             .detach();
     }
 
-    /// `check` has no loop yet in which ubus could tell.
+    /// Before the loop runs: uplinks are called by netifd's names from the first line on.
     async fn read_interfaces_once(&mut self) {
         let socket = self.settings.ubus_socket.clone();
         let dump = crate::net::thread::run(UBUS_TIMEOUT, move || {

@@ -108,7 +108,8 @@ fn address(value: &[u8], xor: Option<&TxId>) -> Option<SocketAddr> {
         2 => IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?)),
         _ => return None,
     };
-    Some(SocketAddr::new(ip, port))
+    // derper listens on both families with one socket and sees IPv4 callers as mapped addresses.
+    Some(SocketAddr::new(ip.to_canonical(), port))
 }
 
 fn be16(bytes: &[u8], at: usize) -> Option<u16> {
@@ -289,6 +290,15 @@ fn mix(mut seed: TxId, n: u16) -> TxId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ipv4_caller_seen_by_a_dual_stack_server_is_told_as_ipv4() {
+        let mapped: Ipv6Addr = "::ffff:203.0.113.10".parse().expect("an address");
+        let mut value = vec![0, 2, 0x12, 0x34];
+        value.extend(mapped.octets());
+        let told = address(&value, None).expect("an address");
+        assert_eq!(told, "203.0.113.10:4660".parse().expect("an address"));
+    }
     use proptest::prelude::*;
 
     /// RFC 5769 section 2.2: sample IPv4 response.

@@ -1,0 +1,147 @@
+//! Curing: orders the acts, one stage at a time.
+
+use super::*;
+
+impl Core {
+    pub(super) fn cure(&mut self, now: Time, since: Time, cures: &[Cure], faults: &[Fault]) {
+        let mut waiting = Vec::new();
+        for cure in cures {
+            match cure {
+                Cure::Steer(f) => {
+                    let Some(steering) = self.target(*f, since) else {
+                        continue;
+                    };
+                    let was = self.k.path(*f).route.as_ref().map(|r| r.device.clone());
+                    let to = steering.to.as_ref().map(|hop| hop.device.clone());
+                    self.left[f.at()] = was.filter(|was| to.is_some_and(|to| to != *was));
+                    if let Some(left) = &self.left[f.at()] {
+                        // It has to prove itself again, from now, before the mark goes back.
+                        for u in self.k.uplinks.iter().filter(|u| u.device == *left) {
+                            let key = (u.name.clone(), *f);
+                            self.k.verdicts.entry(key).or_default().forget(now);
+                        }
+                    }
+                    let why = fault_text(
+                        faults,
+                        |x| matches!(x, Fault::PinnedRoute { family, .. } if family == f),
+                    );
+                    self.order_steer(now, *f, steering, &why);
+                    if let Some(e) = &mut self.episode {
+                        e.tried.steer[f.at()] += 1;
+                    }
+                    if self.went_back.is_some_and(|t| now - t < FLAP_WITHIN) {
+                        self.flaps = (self.flaps + 1).min(FLAP_MOST);
+                        self.went_back = None;
+                    }
+                }
+                Cure::Nudge => {
+                    let why = fault_text(faults, |x| matches!(x, Fault::StalePaths { .. }));
+                    self.order(now, *cure, why, Action::Nudge);
+                    if let Some(e) = &mut self.episode {
+                        e.tried.nudge += 1;
+                    }
+                }
+                Cure::Renew => {
+                    let why = fault_text(faults, |x| {
+                        matches!(x, Fault::StuckControl { .. } | Fault::StalePaths { .. })
+                    });
+                    self.order(now, *cure, why, Action::Renew);
+                    if let Some(e) = &mut self.episode {
+                        e.tried.renew += 1;
+                    }
+                }
+                Cure::Restart => {}
+            }
+            waiting.push(*cure);
+        }
+        if waiting.is_empty() {
+            return self.rest(now, "no uplink to move to".into());
+        }
+        self.stage = Stage::Curing {
+            since,
+            waiting,
+            until: now + CURE_LIMIT,
+        };
+    }
+
+    pub(super) fn restart(&mut self, moment: Moment, since: Time, faults: &[Fault]) {
+        let now = moment.now;
+        if let Err(when) = self.budget.may(now, &self.policy.limits) {
+            let (until, why) = match when {
+                Some(t) => (
+                    t,
+                    format!(
+                        "the next restart of tailscaled is allowed in {} s",
+                        (t.saturating_sub(now)).as_secs()
+                    ),
+                ),
+                None => (
+                    now + REST_LAST,
+                    "restarts of tailscaled are not allowed (restarts_per_hour is 0)".into(),
+                ),
+            };
+            return self.rest_until(now, until.min(now + REST_LAST), why);
+        }
+        self.budget.spend(now, moment.dice, &self.policy.limits);
+        let why = fault_text(faults, Fault::curable);
+        self.order(now, Cure::Restart, why, Action::Restart);
+        if let Some(e) = &mut self.episode {
+            e.tried.restart = e.tried.restart.saturating_add(1);
+        }
+        self.stage = Stage::Curing {
+            since,
+            waiting: vec![Cure::Restart],
+            until: now + CURE_LIMIT,
+        };
+    }
+
+    /// Where to move the mark of `family`: the best open uplink. Main's own way needs no rule of
+    /// ours, unless it was not enough just now.
+    fn target(&self, family: Family, since: Time) -> Option<Steering> {
+        let best = *self.k.open_uplinks(family, since).first()?;
+        let steered = self.k.steering[family.at()].to.is_some();
+        let by_main = self
+            .k
+            .main_default(family)
+            .is_some_and(|u| u.name == best.name);
+        let to = match steered && by_main {
+            true => None,
+            false => Some(Knowledge::hop(best, family)?),
+        };
+        Some(Steering { to, keep: None })
+    }
+
+    pub(super) fn order_steer(&mut self, now: Time, family: Family, steering: Steering, why: &str) {
+        self.k.steering[family.at()] = steering.clone();
+        self.order(
+            now,
+            Cure::Steer(family),
+            why.to_string(),
+            Action::Steer(family, steering),
+        );
+    }
+
+    fn order(&mut self, now: Time, cure: Cure, why: String, action: Action) {
+        if let Some(e) = &mut self.episode {
+            e.act(now, cure, why.clone());
+        }
+        self.tell(Notice::Cure { cure, text: why });
+        self.out.push(action);
+    }
+
+    /// All acts of a stage have ended.
+    pub(super) fn cured(&mut self, now: Time, since: Time, last: Cure) {
+        if self.again && last != Cure::Restart {
+            self.again = false;
+            return self.prove(now, "more has happened".into());
+        }
+        match last {
+            // The path has to be read and proved before anything else is touched.
+            Cure::Steer(_) => {
+                self.stage = Stage::Proving { since };
+                self.out.push(Action::Look(Look::Paths));
+            }
+            other => self.verify(now, since, vec![other]),
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! The machine: one method per transition. Drawn in docs/internals.md.
+//!
+//! `Quiet -> Proving -> Curing -> Verifying -> Quiet`, and `Resting` where nothing can be done yet.
+
+mod cure;
+mod hear;
+mod prove;
+mod quiet;
+mod verify;
+
+use std::time::Duration;
+
+use crate::core::budget::Budget;
+use crate::core::diagnosis::{diagnose, Fault};
+use crate::core::episode::{Episode, History, Outcome};
+use crate::core::ladder::{self, Cure, Next};
+use crate::core::tailnet::{Api, Backend, Epoch, Purpose, Tailnet};
+use crate::core::uplink::{Family, Route, Uplink};
+use crate::core::verdict::{Change, Finding, Judgement, Scope, Verdict};
+use crate::core::{
+    Action, Effort, Event, Hop, Input, Knowledge, Look, Moment, Notice, Policy, Report, Steering,
+    Time,
+};
+
+/// With the word of netifd or mwan3 that the path's uplink is down, and another uplink answering,
+/// this much silence on the path is enough.
+const QUICK: Duration = Duration::from_millis(300);
+
+/// How many round trips of the answering uplink the path is given at least, where that is longer.
+const QUICK_ROUND_TRIPS: u32 = 4;
+
+/// An event's word counts for this long.
+const WORD_COUNTS: Duration = Duration::from_secs(5);
+
+/// Before a restart the control server must have answered within this time.
+const CONTROL_FRESH: Duration = Duration::from_secs(5);
+
+/// How often tailscaled is looked at while it does not answer.
+const SILENT_EVERY: Duration = Duration::from_secs(2);
+
+/// How often a cure's result is looked for.
+const VERIFY_EVERY: Duration = Duration::from_millis(150);
+
+/// A cure that reports nothing for this long has failed. LocalAPI calls time out before; a
+/// restart script may take 30 s.
+const CURE_LIMIT: Duration = Duration::from_secs(45);
+
+/// Pauses between two tries while nothing can be done: doubled from the first to the last.
+const REST_FIRST: Duration = Duration::from_secs(2);
+const REST_LAST: Duration = Duration::from_secs(60);
+
+/// While the mark is away from the preferred uplink, that one is looked at this often (or ten
+/// times within a shorter `hold`).
+const RETURN_EVERY: Duration = Duration::from_secs(5);
+
+/// The mark goes back only on an answer of just now.
+const JUST_NOW: Duration = Duration::from_millis(200);
+
+/// A way back that broke within this time doubles the hold, up to eight times.
+const FLAP_WITHIN: Duration = Duration::from_secs(600);
+const FLAP_MOST: u32 = 3;
+
+/// Verdicts of uplinks that went away are kept for their public address, up to this many.
+const VERDICTS_KEPT: usize = 128;
+
+/// How long a healthy tailnet may be waited for when nothing wrong can be named.
+const UNNAMED_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the machine stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stage {
+    /// Nothing is known to be wrong.
+    Quiet,
+    /// Probes run; nothing is done until an uplink is proved to reach the outside.
+    Proving { since: Time },
+    /// Acts are under way.
+    Curing {
+        since: Time,
+        waiting: Vec<Cure>,
+        until: Time,
+    },
+    /// Acts are done; the tailnet is watched until it is well.
+    Verifying {
+        since: Time,
+        after: Vec<Cure>,
+        until: Time,
+    },
+    /// Nothing can be done before `until`, or before the next event.
+    Resting { until: Time, why: String },
+}
+
+impl Stage {
+    /// One word, as in `status`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Stage::Quiet => "quiet",
+            Stage::Proving { .. } => "proving",
+            Stage::Curing { .. } => "curing",
+            Stage::Verifying { .. } => "verifying",
+            Stage::Resting { .. } => "resting",
+        }
+    }
+}
+
+/// The pure state machine.
+#[derive(Clone, Debug)]
+pub struct Core {
+    policy: Policy,
+    k: Knowledge,
+    stage: Stage,
+    episode: Option<Episode>,
+    history: History,
+    budget: Budget,
+    faults: Vec<Fault>,
+    round: u32,
+    rests: u32,
+    beat_at: Time,
+    other_at: Time,
+    return_at: Time,
+    /// Something happened while a cure was under way; look again afterwards.
+    again: bool,
+    /// Look once more when a burst of events has settled.
+    settle_at: Option<Time>,
+    /// The path was moved and has not been read since.
+    path_unread: bool,
+    /// The device that each family's mark was moved away from.
+    left: [Option<String>; 2],
+    went_back: Option<Time>,
+    flaps: u32,
+    woken_for: Option<Time>,
+    out: Vec<Action>,
+}
+
+impl Core {
+    pub fn new(policy: Policy) -> Core {
+        // The first assessment comes by an event; the beats follow it.
+        let (beat_at, other_at) = (policy.interval, policy.other_interval);
+        Core {
+            policy,
+            k: Knowledge::default(),
+            stage: Stage::Quiet,
+            episode: None,
+            history: History::default(),
+            budget: Budget::default(),
+            faults: Vec::new(),
+            round: 0,
+            rests: 0,
+            beat_at,
+            other_at,
+            return_at: Time::ZERO,
+            again: false,
+            settle_at: None,
+            path_unread: false,
+            left: [None, None],
+            went_back: None,
+            flaps: 0,
+            woken_for: None,
+            out: Vec::new(),
+        }
+    }
+
+    pub fn knowledge(&self) -> &Knowledge {
+        &self.k
+    }
+    pub fn stage(&self) -> &Stage {
+        &self.stage
+    }
+    /// The episode under way.
+    pub fn episode(&self) -> Option<&Episode> {
+        self.episode.as_ref()
+    }
+    /// Ended episodes, oldest first.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+    /// What was wrong at the last assessment.
+    pub fn faults(&self) -> &[Fault] {
+        &self.faults
+    }
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+    /// Restarts in the last hour.
+    pub fn restarts(&self, now: Time) -> usize {
+        self.budget.spent(now)
+    }
+
+    /// Takes one input and says what is to be done.
+    pub fn step(&mut self, moment: Moment, input: Input) -> Vec<Action> {
+        let now = moment.now;
+        let last = matches!(input, Input::Stop);
+        self.take(now, input);
+        if last {
+            return std::mem::take(&mut self.out);
+        }
+        self.expire(now);
+        self.go_on(moment);
+        self.wake(now);
+        std::mem::take(&mut self.out)
+    }
+
+    fn expire(&mut self, now: Time) {
+        let mut ended = Vec::new();
+        for ((name, f), j) in &mut self.k.verdicts {
+            if j.expire(now) {
+                ended.push(Scope::Uplink(name.clone(), *f));
+            }
+        }
+        for f in Family::BOTH {
+            if self.k.paths[f.at()].judgement.expire(now) {
+                ended.push(Scope::Path(f));
+            }
+        }
+        for scope in ended {
+            self.judged(now, &scope, Change::Verdict);
+        }
+    }
+
+    fn wake(&mut self, now: Time) {
+        let mut at = match &self.stage {
+            Stage::Quiet => self.beat_at.min(self.other_at),
+            Stage::Proving { .. } => now + Duration::from_secs(1),
+            Stage::Curing { until, .. } => *until,
+            Stage::Verifying { until, .. } => (now + VERIFY_EVERY).min(*until),
+            Stage::Resting { until, .. } => *until,
+        };
+        if self.stage == Stage::Quiet {
+            if self.way_back().is_some() {
+                at = at.min(self.return_at);
+            }
+            if self.silent() {
+                at = at.min(now + SILENT_EVERY);
+            }
+        }
+        let deadlines = self
+            .k
+            .verdicts
+            .values()
+            .chain(self.k.paths.iter().map(|p| &p.judgement))
+            .filter_map(|j| j.deadline());
+        at = deadlines.chain(self.settle_at).fold(at, Time::min);
+        let at = at.max(now + Duration::from_millis(1));
+        if self.woken_for != Some(at) {
+            self.woken_for = Some(at);
+            self.out.push(Action::Wake(at));
+        }
+    }
+
+    /// Does what the stage and the time ask for. Transitions may follow one another at once.
+    fn go_on(&mut self, moment: Moment) {
+        let now = moment.now;
+        if self.settle_at.is_some_and(|t| t <= now) {
+            self.settle_at = None;
+            self.out.push(Action::Look(Look::All));
+        }
+        match self.stage.clone() {
+            Stage::Quiet => self.quiet(now),
+            Stage::Proving { since } => self.weigh(moment, since),
+            Stage::Curing {
+                until,
+                waiting,
+                since,
+            } if until <= now => {
+                for cure in &waiting {
+                    let late = Err(format!("no result after {} s", CURE_LIMIT.as_secs()));
+                    if let Some(e) = &mut self.episode {
+                        e.result(*cure, late.clone());
+                    }
+                    self.tell(Notice::Done {
+                        cure: *cure,
+                        result: late,
+                    });
+                }
+                self.verify(now, since, waiting);
+            }
+            Stage::Curing { .. } => {}
+            Stage::Verifying {
+                since,
+                until,
+                after,
+            } => self.check(moment, since, until, &after),
+            Stage::Resting { until, .. } if until <= now => {
+                self.prove(now, "trying again".into());
+            }
+            Stage::Resting { .. } => {}
+        }
+    }
+
+    fn probe_all(&mut self, now: Time, effort: Effort) {
+        let names: Vec<String> = self.k.uplinks.iter().map(|u| u.name.clone()).collect();
+        for name in names {
+            for f in Family::BOTH {
+                self.probe_uplink(now, &name, f, effort);
+            }
+        }
+    }
+
+    fn probe_uplink(&mut self, now: Time, name: &str, family: Family, effort: Effort) {
+        let has_way = self
+            .k
+            .uplinks
+            .iter()
+            .any(|u| u.name == name && u.way(family).is_some());
+        if has_way {
+            self.probe(now, Scope::Uplink(name.to_string(), family), effort);
+        }
+    }
+
+    fn probe_path(&mut self, now: Time, family: Family, effort: Effort) {
+        self.probe(now, Scope::Path(family), effort);
+    }
+
+    fn probe(&mut self, now: Time, scope: Scope, effort: Effort) {
+        self.round = self.round.wrapping_add(1);
+        let (round, deadline) = (self.round, now + self.policy.probe_timeout);
+        self.k.judgement_mut(&scope).begin(round, deadline);
+        self.out.push(Action::Probe {
+            round,
+            scope,
+            effort,
+        });
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        self.out.push(Action::Tell(notice));
+    }
+}
+
+fn fault_text(faults: &[Fault], which: impl Fn(&Fault) -> bool) -> String {
+    faults
+        .iter()
+        .filter(|f| which(f))
+        .map(Fault::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
+}

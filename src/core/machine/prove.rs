@@ -1,0 +1,172 @@
+//! Proving: probes everything, and decides once the evidence is in.
+
+use super::*;
+
+impl Core {
+    /// Looks at everything and probes everything, side by side.
+    pub(super) fn prove(&mut self, now: Time, why: String) {
+        if self.episode.is_none() {
+            self.begin_episode(now, why);
+        }
+        self.stage = Stage::Proving { since: now };
+        self.settle_at = None;
+        self.again = false;
+        self.out.push(Action::Look(Look::All));
+        for f in Family::BOTH {
+            self.probe_path(now, f, Effort::Burst);
+        }
+        self.probe_all(now, Effort::Burst);
+    }
+
+    pub(super) fn begin_episode(&mut self, now: Time, trigger: String) {
+        self.tell(Notice::Trigger(trigger.clone()));
+        self.episode = Some(Episode::new(now, trigger));
+    }
+
+    pub(super) fn weigh(&mut self, moment: Moment, since: Time) {
+        let now = moment.now;
+        if self.path_unread {
+            return;
+        }
+        self.hasten(now, since);
+        let faults = diagnose(&self.k, now, since);
+        let pinned = faults
+            .iter()
+            .any(|f| matches!(f, Fault::PinnedRoute { .. }));
+        let person = faults
+            .iter()
+            .any(|f| matches!(f, Fault::NeedsPerson { .. }));
+        let seen = self.k.tailnet_read.is_some_and(|t| t >= since);
+        let paths_read = self.k.paths_read.is_some_and(|t| t >= since);
+        // A dead way needs no fresh word of tailscaled, which may hang just then.
+        let ready = paths_read
+            && ((pinned && self.k.tailnet_read.is_some())
+                || (seen && (person || self.k.paths_judged(since))));
+        let outside_down = paths_read
+            && faults
+                .iter()
+                .any(|f| matches!(f, Fault::OutsideDown { .. }));
+        if ready || outside_down {
+            self.decide(moment, since, faults);
+        }
+    }
+
+    /// Brings the verdict on a path forward when its uplink was called down and another answers.
+    fn hasten(&mut self, now: Time, since: Time) {
+        for f in Family::BOTH {
+            let Some(route) = &self.k.path(f).route else {
+                continue;
+            };
+            let told = self
+                .k
+                .said_down
+                .get(&route.device)
+                .is_some_and(|t| now.saturating_sub(*t) < WORD_COUNTS);
+            if !told {
+                continue;
+            }
+            let other = self
+                .k
+                .open_uplinks(f, since)
+                .into_iter()
+                .filter(|u| u.device != route.device)
+                .filter_map(|u| self.k.verdict(&u.name, f)?.rtt)
+                .min();
+            if let Some(rtt) = other {
+                let due = since + QUICK.max(rtt * QUICK_ROUND_TRIPS);
+                let judgement = &mut self.k.paths[f.at()].judgement;
+                judgement.hasten(due);
+                if judgement.expire(now) {
+                    self.judged(now, &Scope::Path(f), Change::Verdict);
+                }
+            }
+        }
+    }
+
+    /// The evidence is in. Takes the next cure, waits, or ends the episode.
+    pub(super) fn decide(&mut self, moment: Moment, since: Time, faults: Vec<Fault>) {
+        let now = moment.now;
+        self.name_faults(&faults);
+        if faults
+            .iter()
+            .any(|f| matches!(f, Fault::NeedsPerson { .. }))
+        {
+            return self.end(now, Outcome::NeedsPerson);
+        }
+        if let Some(down) = faults
+            .iter()
+            .find(|f| matches!(f, Fault::OutsideDown { .. }))
+        {
+            let why = down.to_string();
+            return self.rest(now, why);
+        }
+        if !self.k.anything_open(since) {
+            // Promise 1: no cure before a way out is proved. Others may still be answering.
+            if self.rounds_over() {
+                self.rest(now, "no uplink is proved to reach the outside".into());
+            }
+            return;
+        }
+        if !faults.iter().any(Fault::curable) {
+            return if self.healthy(since) {
+                self.heal(now)
+            } else {
+                self.verify(now, since, Vec::new())
+            };
+        }
+        let control = self.k.control_answers(since);
+        let tried = self
+            .episode
+            .as_ref()
+            .map(|e| e.tried.clone())
+            .unwrap_or_default();
+        match ladder::next(&faults, &self.policy.allowed, &tried, control) {
+            Next::Do(cures) if cures == [Cure::Restart] => {
+                let daemon = faults
+                    .iter()
+                    .any(|f| matches!(f, Fault::DaemonGone | Fault::DaemonHung));
+                // A restart while control is down ends a tailnet that still works (measured), so
+                // its answer must be of just now.
+                if daemon || self.k.control_answers(now.saturating_sub(CONTROL_FRESH)) {
+                    self.restart(moment, since, &faults);
+                } else {
+                    self.prove(now, "before a restart".into());
+                }
+            }
+            Next::Do(cures) => self.cure(now, since, &cures, &faults),
+            Next::Useless(why) => {
+                self.tell(Notice::Waiting(why));
+                self.restart(moment, since, &faults);
+            }
+            Next::AwaitControl => {
+                let failed = self.k.control_failure(since);
+                if failed.is_some() || self.rounds_over() {
+                    let why = failed.unwrap_or_else(|| "no answer yet".into());
+                    self.rest(
+                        now,
+                        format!("the control server has to answer first ({why})"),
+                    );
+                }
+            }
+            Next::Nothing(why) => self.rest(now, why),
+        }
+    }
+
+    fn rounds_over(&self) -> bool {
+        !self.k.verdicts.values().any(|j| j.pending())
+            && !self.k.paths.iter().any(|p| p.judgement.pending())
+    }
+
+    fn name_faults(&mut self, faults: &[Fault]) {
+        self.faults = faults.to_vec();
+        for f in faults {
+            if self.episode.as_mut().is_some_and(|e| e.name(f)) {
+                self.out.push(Action::Tell(Notice::Fault {
+                    id: f.id(),
+                    text: f.to_string(),
+                    curable: f.curable(),
+                }));
+            }
+        }
+    }
+}

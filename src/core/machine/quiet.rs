@@ -1,0 +1,141 @@
+//! Quiet: the slow looks, and the way back to the better uplink.
+
+use super::*;
+
+impl Core {
+    pub(super) fn quiet(&mut self, now: Time) {
+        if self.beat_at <= now {
+            self.beat_at = now + self.policy.interval;
+            self.out.push(Action::Look(Look::All));
+            for f in Family::BOTH {
+                if self.k.path(f).route.is_some() {
+                    self.probe_path(now, f, Effort::Beat);
+                }
+            }
+        }
+        if self.other_at <= now {
+            self.other_at = now + self.policy.other_interval;
+            self.probe_all(now, Effort::Beat);
+        }
+        if self.silent() && self.since_look(now) >= SILENT_EVERY {
+            self.out.push(Action::Look(Look::Tailnet));
+        }
+        let well = self.faults.is_empty() && self.k.tailnet.api == Api::Answers;
+        self.budget.health(now, well, &self.policy.limits);
+        if let Some((family, name)) = self.way_back() {
+            self.consider_return(now, family, &name);
+        }
+    }
+
+    pub(super) fn silent(&self) -> bool {
+        matches!(self.k.tailnet.api, Api::Gone | Api::Hung)
+    }
+
+    pub(super) fn since_look(&self, now: Time) -> Duration {
+        now.saturating_sub(self.k.tailnet_read.unwrap_or_default())
+    }
+
+    /// The better uplink that the mark could go back to, where it is steered away from one.
+    pub(super) fn way_back(&self) -> Option<(Family, String)> {
+        Family::BOTH.into_iter().find_map(|f| {
+            let to = self.k.steering[f.at()].to.as_ref()?;
+            let better = self
+                .k
+                .uplinks
+                .iter()
+                .take_while(|u| u.device != to.device)
+                .find(|u| u.way(f).is_some());
+            match better {
+                Some(u) => Some((f, u.name.clone())),
+                // Steered to the best there is, and main agrees: the steering is not needed. But an
+                // uplink that was left and is away just now would come back as main's default, dead.
+                None if self.left[f.at()].is_none() => self
+                    .k
+                    .main_default(f)
+                    .filter(|u| u.device == to.device)
+                    .map(|u| (f, u.name.clone())),
+                None => None,
+            }
+        })
+    }
+
+    /// How long the better uplink must be open, grown by each way back that broke.
+    fn hold(&self) -> Duration {
+        self.policy.hold * 2u32.pow(self.flaps)
+    }
+
+    fn consider_return(&mut self, now: Time, family: Family, name: &str) {
+        let every = RETURN_EVERY
+            .min(self.policy.hold / 10)
+            .max(Duration::from_millis(500));
+        if self.return_at <= now {
+            self.return_at = now + every;
+            for f in Family::BOTH {
+                self.probe_uplink(now, name, f, Effort::Beat);
+            }
+        }
+        let stable = self.k.verdict(name, family).is_some_and(|j| {
+            j.verdict == Verdict::Open
+                && now.saturating_sub(j.since) >= self.hold()
+                && j.judged_at
+                    .is_some_and(|t| now.saturating_sub(t) <= JUST_NOW)
+        });
+        if stable {
+            self.go_back(now, name);
+        }
+    }
+
+    /// Moves each family that can go back to `name`, and keeps the flows of the backup alive.
+    fn go_back(&mut self, now: Time, name: &str) {
+        let Some(uplink) = self.k.uplinks.iter().find(|u| u.name == name).cloned() else {
+            return;
+        };
+        let held = format!(
+            "{name} ({}) is open for {} s",
+            uplink.device,
+            self.hold().as_secs()
+        );
+        let mut cures = Vec::new();
+        for f in Family::BOTH {
+            let Some(from) = self.k.steering[f.at()].to.clone() else {
+                continue;
+            };
+            let open = self
+                .k
+                .verdict(name, f)
+                .is_some_and(|j| j.verdict == Verdict::Open);
+            if !open {
+                continue;
+            }
+            let by_main = self
+                .k
+                .main_default(f)
+                .is_some_and(|u| u.name == uplink.name);
+            let to = match by_main {
+                true => None,
+                false => Knowledge::hop(&uplink, f),
+            };
+            let keep = (from.device != uplink.device).then_some(from);
+            self.left[f.at()] = None;
+            cures.push((Cure::Steer(f), Steering { to, keep }));
+        }
+        if cures.is_empty() {
+            return;
+        }
+        self.went_back = Some(now);
+        self.begin_episode(now, format!("{held}: going back to it"));
+        let why = held;
+        self.out.push(Action::Look(Look::Tailnet));
+        let moves = cures.iter().map(|(c, _)| *c).collect();
+        for (cure, steering) in cures {
+            if let Cure::Steer(f) = cure {
+                self.order_steer(now, f, steering, &why);
+            }
+        }
+        self.stage = Stage::Curing {
+            since: now,
+            waiting: moves,
+            until: now + CURE_LIMIT,
+        };
+    }
+}

@@ -1,0 +1,127 @@
+//! Verifying and resting: what came of the acts, how an episode ends, when to try again.
+
+use super::*;
+
+impl Core {
+    pub(super) fn verify(&mut self, now: Time, since: Time, after: Vec<Cure>) {
+        let patience = after
+            .iter()
+            .map(|c| c.patience())
+            .max()
+            .unwrap_or(UNNAMED_PATIENCE);
+        self.stage = Stage::Verifying {
+            since,
+            after,
+            until: now + patience,
+        };
+        self.out.push(Action::Look(Look::Tailnet));
+    }
+
+    pub(super) fn check(&mut self, moment: Moment, since: Time, until: Time, after: &[Cure]) {
+        let now = moment.now;
+        if self.healthy(since) {
+            return self.heal(now);
+        }
+        if now < until {
+            if self.since_look(now) >= VERIFY_EVERY {
+                self.out.push(Action::Look(Look::Tailnet));
+            }
+            return;
+        }
+        let faults = diagnose(&self.k, now, since);
+        if faults.iter().any(Fault::curable) && !after.is_empty() {
+            return self.decide(moment, since, faults);
+        }
+        self.rest(
+            now,
+            "the tailnet is not well yet, for no reason that can be named".into(),
+        );
+    }
+
+    /// The tailnet is seen to be well: path open, control fresh, a relay or a peer answers.
+    pub(super) fn healthy(&self, since: Time) -> bool {
+        let k = &self.k;
+        let t = &k.tailnet;
+        if t.api != Api::Answers || t.backend != Backend::Running || !k.path_open(since) {
+            return false;
+        }
+        if k.tailnet_read.is_none_or(|at| at < k.epoch.since) {
+            return false;
+        }
+        let control = k.standing(Purpose::Control);
+        let derp = k.standing(Purpose::Derp);
+        let online = t.online != Some(false) || !k.online_seen;
+        let control_well =
+            online && (control.fresh > 0 || (!k.epoch.had_control && control.stale.is_none()));
+        let control_down = k.control_failure(since).is_some() && !k.control_answers(since);
+        let derp_well =
+            derp.fresh > 0 || k.epoch.peer_answered || (!k.epoch.had_derp && derp.stale.is_none());
+        (control_well || control_down) && derp_well
+    }
+
+    pub(super) fn heal(&mut self, now: Time) {
+        let acted = self.episode.as_ref().is_some_and(|e| !e.acts.is_empty());
+        self.end(
+            now,
+            match acted {
+                true => Outcome::Healed,
+                false => Outcome::Passed,
+            },
+        );
+        // What was kept for the flows of the old way is not needed any more.
+        for f in Family::BOTH {
+            if self.k.steering[f.at()].keep.take().is_some() {
+                let steering = self.k.steering[f.at()].clone();
+                self.out.push(Action::Steer(f, steering));
+            }
+        }
+    }
+
+    pub(super) fn end(&mut self, now: Time, outcome: Outcome) {
+        self.stage = Stage::Quiet;
+        self.rests = 0;
+        self.again = false;
+        self.beat_at = now + self.policy.interval;
+        self.return_at = now;
+        self.faults.retain(|f| !f.curable());
+        let Some(mut e) = self.episode.take() else {
+            return;
+        };
+        e.ended = Some((now, outcome));
+        if outcome != Outcome::NeedsPerson {
+            self.tell(Notice::Healed {
+                seconds: e.lasted(now).as_secs_f64(),
+                text: outcome.word().to_string(),
+            });
+        }
+        // A look that found nothing at all is no episode worth keeping.
+        if !e.acts.is_empty() || !e.faults.is_empty() {
+            self.history.add(e);
+        }
+    }
+
+    pub(super) fn rest(&mut self, now: Time, why: String) {
+        let pause = (REST_FIRST * 2u32.pow(self.rests.min(8))).min(REST_LAST);
+        self.rest_until(now, now + pause, why);
+    }
+
+    pub(super) fn rest_until(&mut self, now: Time, until: Time, why: String) {
+        self.rests = self.rests.saturating_add(1);
+        if self.rests.is_power_of_two() {
+            self.tell(Notice::Waiting(why.clone()));
+        }
+        // After a pause the mild cures may be tried again: the world has moved on.
+        if let Some(e) = &mut self.episode {
+            if self.rests.is_multiple_of(4) {
+                e.tried = ladder::Tried {
+                    nudge_missing: e.tried.nudge_missing,
+                    ..ladder::Tried::default()
+                };
+            }
+        }
+        self.stage = Stage::Resting {
+            until: until.max(now + Duration::from_millis(500)),
+            why,
+        };
+    }
+}
