@@ -1,0 +1,163 @@
+//! Does what the core orders.
+
+use super::*;
+
+impl Daemon {
+    pub(super) fn act(&mut self, action: Action, queue: &mut VecDeque<Input>) {
+        if self.dry {
+            if let Some(cure) = cure_of(&action) {
+                self.would.push(cure);
+                return;
+            }
+        }
+        match action {
+            Action::Look(look) => {
+                if look != Look::Tailnet {
+                    queue.extend(self.paths());
+                    queue.extend(self.uplinks());
+                }
+                if look == Look::All {
+                    self.refresh_interfaces();
+                }
+                if look != Look::Paths {
+                    self.look_at_tailnet();
+                }
+            }
+            Action::Probe {
+                round,
+                scope,
+                effort,
+            } => self.probe(round, scope, effort),
+            Action::Steer(family, steering) => {
+                queue.push_back(self.steer(family, &steering));
+            }
+            Action::Nudge => {
+                let tailnet = Rc::clone(&self.tailnet);
+                self.cure(Cure::Nudge, async move {
+                    tailscaled::nudge(tailnet.api()).await
+                });
+            }
+            Action::Renew => {
+                let tailnet = Rc::clone(&self.tailnet);
+                self.cure(Cure::Renew, async move {
+                    tailscaled::renew(tailnet.api()).await
+                });
+            }
+            Action::Restart => {
+                let tailnet = Rc::clone(&self.tailnet);
+                let (service, ubus) = (self.settings.service.clone(), self.ubus.clone());
+                self.cure(Cure::Restart, async move {
+                    restart::restart(&service, tailnet.api(), ubus.as_ref()).await
+                });
+            }
+            Action::Wake(at) => self.wake = Some(self.began + at),
+            Action::Tell(notice) => self.tell(notice),
+            Action::Exit => self.done = true,
+        }
+    }
+
+    fn steer(&mut self, family: Family, steering: &Steering) -> Input {
+        let place = self.place();
+        let result = steer::apply(&mut self.netlink, &place, family, steering)
+            .map(|text| crate::core::Report {
+                text,
+                ..Default::default()
+            })
+            .map_err(|e| e.to_string());
+        Input::Cured {
+            cure: Cure::Steer(family),
+            result,
+        }
+    }
+
+    fn cure(
+        &self,
+        cure: Cure,
+        work: impl std::future::Future<Output = Result<crate::core::Report, String>> + 'static,
+    ) {
+        let outbox = self.outbox.clone();
+        self.executor
+            .spawn(async move {
+                let result = work.await;
+                // Nobody is left to tell once the loop has ended.
+                let _ = outbox.try_send(Said::Core(Input::Cured { cure, result }));
+            })
+            .detach();
+    }
+
+    fn probe(&mut self, round: u32, scope: Scope, effort: Effort) {
+        let k = self.core.knowledge();
+        let mark = self.settings.mark.value;
+        let egress: Option<Egress> = match &scope {
+            Scope::Path(_) => Some(by_path(mark)),
+            Scope::Uplink(name, _) => k
+                .uplinks
+                .iter()
+                .find(|u| u.name == *name)
+                .map(|u| by_uplink(&u.device, mark, self.settings.mmx_mask)),
+        };
+        let Some(egress) = egress else {
+            return;
+        };
+        let family = scope.family();
+        let on_path = matches!(scope, Scope::Path(_));
+        let plan = Round {
+            egress,
+            family,
+            effort,
+            control: !on_path || k.path_uplink(family).is_none(),
+            external: on_path && family == Family::V4,
+            seed: seed(),
+        };
+        let (prober, outbox) = (self.prober.clone(), self.outbox.clone());
+        self.executor
+            .spawn(async move {
+                prober
+                    .run(plan, |finding| {
+                        let scope = scope.clone();
+                        let input = Input::Probed {
+                            round,
+                            scope,
+                            finding,
+                        };
+                        // As above.
+                        let _ = outbox.try_send(Said::Core(input));
+                    })
+                    .await;
+            })
+            .detach();
+    }
+
+    fn tell(&self, notice: Notice) {
+        let (name, line, data) = words::words(&notice);
+        match &notice {
+            Notice::Fault { .. } | Notice::Waiting(_) => warn!("{line}"),
+            Notice::Done { result: Err(_), .. } => warn!("{line}"),
+            _ => info!("{line}"),
+        }
+        let (Some(name), Some(ubus)) = (name, &self.ubus) else {
+            return;
+        };
+        let ubus = ubus.clone();
+        self.executor
+            .spawn(async move {
+                // Without ubusd there is nobody to tell.
+                let _ = ubus.notify(OBJECT, name, data).await;
+            })
+            .detach();
+    }
+}
+
+fn cure_of(action: &Action) -> Option<Cure> {
+    match action {
+        Action::Steer(f, _) => Some(Cure::Steer(*f)),
+        Action::Nudge => Some(Cure::Nudge),
+        Action::Renew => Some(Cure::Renew),
+        Action::Restart => Some(Cure::Restart),
+        _ => None,
+    }
+}
+
+fn seed() -> [u8; 12] {
+    std::array::from_fn(|_| fastrand::u8(..))
+}

@@ -1,0 +1,172 @@
+//! Takes what is said to the loop: inputs, ubus, calls of our object, signals.
+
+use super::*;
+
+impl Daemon {
+    pub(super) fn hear(&mut self, said: Said) {
+        match said {
+            Said::Core(input) => self.feed(input),
+            Said::Looked(tailnet) => {
+                self.looking = false;
+                self.feed(Input::Tailnet(tailnet));
+                if std::mem::take(&mut self.look_again) {
+                    self.look_at_tailnet();
+                }
+            }
+            Said::Interfaces(list) => {
+                if list != self.interfaces {
+                    self.interfaces = list;
+                    self.read_uplinks();
+                }
+            }
+            Said::Ubus(happening) => self.hear_ubus(happening),
+            Said::Signal(Signal::Hup) => self.reload(),
+            Said::Signal(_) => self.feed(Input::Stop),
+        }
+    }
+
+    /// Gives the core an input, and does what it says; what that brings at once is fed as well.
+    pub(super) fn feed(&mut self, input: Input) {
+        let mut queue = VecDeque::from([input]);
+        while let Some(input) = queue.pop_front() {
+            let moment = Moment {
+                now: self.now(),
+                dice: fastrand::u32(..),
+            };
+            if matches!(input, Input::Wake) {
+                self.wake = None;
+            }
+            for action in self.core.step(moment, input) {
+                self.act(action, &mut queue);
+            }
+        }
+        if self.dry && self.dry_run_over() {
+            self.done = true;
+        }
+    }
+
+    /// A dry run is over when the machine has made up its mind.
+    fn dry_run_over(&self) -> bool {
+        !self.would.is_empty()
+            || !matches!(self.core.stage(), crate::core::Stage::Proving { .. })
+                && self.core.knowledge().paths_read.is_some()
+    }
+
+    fn hear_ubus(&mut self, happening: Happening) {
+        match happening {
+            Happening::Up => {
+                info!("ubus is up");
+                self.refresh_interfaces();
+                self.refresh_mwan3();
+            }
+            Happening::Down(why) => warn!(
+                "no ubus ({why}); going on with netlink and probes, trying again ({})",
+                self.settings.ubus_socket.display()
+            ),
+            Happening::Event { id, data } if id == "network.interface" => {
+                self.refresh_interfaces();
+                if let Some(event) = events::netifd_event(&data) {
+                    self.feed(Input::Event(event));
+                }
+            }
+            Happening::Event { id, data } if id == "ubus.object.add" => {
+                if data.get("path").and_then(Value::str) == Some("mwan3") {
+                    self.refresh_mwan3();
+                }
+            }
+            Happening::Event { .. } => {}
+            Happening::Notification {
+                object,
+                method,
+                data,
+            } => {
+                let event = match object.as_str() {
+                    "network.device" => events::device_notification(&method, &data),
+                    "service" => {
+                        events::service_notification(&method, &data, &self.settings.service)
+                    }
+                    _ => {
+                        self.refresh_interfaces();
+                        events::netifd_notification(&object, &method, &data)
+                    }
+                };
+                if let Some(event) = event {
+                    self.feed(Input::Event(event));
+                }
+            }
+            Happening::Call(call) => self.answer(call),
+        }
+    }
+
+    fn answer(&mut self, call: Call) {
+        match call.method.as_str() {
+            "status" => self.reply(call, view::status(&self.core, self.now())),
+            "history" => self.reply(call, view::history(&self.core, self.now())),
+            "recover" => {
+                let force = call.data.get("force").and_then(Value::bool) == Some(true);
+                call.done();
+                self.feed(Input::Recover { force });
+            }
+            "event" => match events::hotplug(&call.data) {
+                Ok(event) => {
+                    // Answer first: a hotplug script waits.
+                    call.done();
+                    self.feed(Input::Event(event));
+                }
+                Err(why) => {
+                    warn!("a call of {OBJECT} event was refused: {why}");
+                    call.fail(Status::InvalidArgument);
+                }
+            },
+            _ => call.fail(Status::MethodNotFound),
+        }
+    }
+
+    fn reply(&self, call: Call, json: serde_json::Value) {
+        call.reply(table_from_json(&json));
+    }
+
+    /// Takes a changed configuration, or keeps the last good one.
+    fn reload(&mut self) {
+        match config::load(&self.file) {
+            Ok((settings, warnings)) => {
+                for w in warnings {
+                    warn!("{w}");
+                }
+                let fixed = |s: &Settings| {
+                    (
+                        s.socket.clone(),
+                        s.ubus_socket.clone(),
+                        s.state_dir.clone(),
+                        Place::new(s),
+                    )
+                };
+                if fixed(&settings) != fixed(&self.settings) {
+                    warn!(
+                        "sockets, directories, mark, priority and table change at the next start"
+                    );
+                }
+                log::set_max_level(settings.log_level);
+                let kept = std::mem::replace(&mut self.settings, settings);
+                self.settings.socket = kept.socket;
+                self.settings.ubus_socket = kept.ubus_socket;
+                self.settings.state_dir = kept.state_dir;
+                self.settings.mark = kept.mark;
+                self.settings.priority = kept.priority;
+                self.settings.table = kept.table;
+                self.settings.protocol = kept.protocol;
+                self.targets.borrow_mut().reconfigure(&self.settings);
+                self.prober.set_manner(Manner::new(&self.settings));
+                info!("the configuration was read again");
+                self.feed(Input::Policy(policy(&self.settings)));
+                self.start("the configuration was read again");
+            }
+            Err(e) => {
+                for problem in e.0 {
+                    error!("{problem}");
+                }
+                error!("the last good settings stay in force");
+            }
+        }
+    }
+}

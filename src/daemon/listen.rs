@@ -1,0 +1,144 @@
+//! Starts the tasks that tell of the world: ubus, rtnetlink, tailscaled's bus, signals.
+
+use super::*;
+
+impl Daemon {
+    /// Starts everything that tells of the world.
+    pub(super) fn listen(&mut self) {
+        self.spawn_kernel_watch();
+        self.spawn_bus_watch();
+        self.spawn_signals();
+        let (client, handle, happenings) = Client::new(&self.settings.ubus_socket);
+        let outbox = self.outbox.clone();
+        self.executor.spawn(client.run()).detach();
+        self.executor
+            .spawn(async move {
+                while let Ok(h) = happenings.recv().await {
+                    if outbox.send(Said::Ubus(h)).await.is_err() {
+                        return;
+                    }
+                }
+            })
+            .detach();
+        self.ubus = Some(handle.clone());
+        let outbox = self.outbox.clone();
+        self.executor
+            .spawn(async move {
+                if let Err(e) = handle.add_object(OBJECT, methods()).await {
+                    warn!("the ubus object `{OBJECT}` cannot be published: {e}");
+                }
+                for pattern in ["network.interface", "ubus.object.add"] {
+                    if let Err(e) = handle.listen(pattern).await {
+                        warn!("cannot listen to ubus events `{pattern}`: {e}");
+                    }
+                }
+                for path in ["network.interface.*", "network.device", "service"] {
+                    if let Err(e) = handle.subscribe(path).await {
+                        warn!("cannot subscribe to ubus object `{path}`: {e}");
+                    }
+                }
+                drop(outbox);
+            })
+            .detach();
+    }
+
+    fn spawn_kernel_watch(&self) {
+        let outbox = self.outbox.clone();
+        self.executor
+            .spawn(async move {
+                loop {
+                    match Monitor::open() {
+                        Ok(mut monitor) => loop {
+                            match kernel::next(&mut monitor).await {
+                                Ok(event) => {
+                                    if outbox.send(Said::Core(Input::Event(event))).await.is_err() {
+                                        return;
+                                    }
+                                }
+                                Err(e) => {
+                                    warn!("listening to rtnetlink: {e}; trying again");
+                                    break;
+                                }
+                            }
+                        },
+                        Err(e) => warn!("{e}; trying again"),
+                    }
+                    Timer::after(NETLINK_RETRY).await;
+                }
+            })
+            .detach();
+    }
+
+    fn spawn_bus_watch(&self) {
+        let (tailnet, outbox) = (Rc::clone(&self.tailnet), self.outbox.clone());
+        let state = Rc::new(Cell::new(None));
+        self.executor
+            .spawn(async move {
+                loop {
+                    let mask = mask::INITIAL_STATE | mask::RATE_LIMIT;
+                    if let Ok(mut bus) = tailnet.api().watch_bus(mask).await {
+                        while let Ok(notify) = bus.next().await {
+                            let Some(now) = notify.state else { continue };
+                            if state.replace(Some(now)) == Some(now) {
+                                continue;
+                            }
+                            let what = format!("tailscaled is {}", now.name());
+                            let event = Input::Event(Event::Tailscaled { what });
+                            if outbox.send(Said::Core(event)).await.is_err() {
+                                return;
+                            }
+                        }
+                        if state.take().is_some() {
+                            let what = "tailscaled closed its bus".into();
+                            let event = Input::Event(Event::Tailscaled { what });
+                            if outbox.send(Said::Core(event)).await.is_err() {
+                                return;
+                            }
+                        }
+                    }
+                    Timer::after(BUS_RETRY).await;
+                }
+            })
+            .detach();
+    }
+
+    fn spawn_signals(&self) {
+        let outbox = self.outbox.clone();
+        let signals = Signals::new([Signal::Term, Signal::Int, Signal::Hup]);
+        let mut signals = match signals {
+            Ok(s) => s,
+            Err(e) => {
+                warn!("signals cannot be caught: {e}");
+                return;
+            }
+        };
+        self.executor
+            .spawn(async move {
+                use smol::stream::StreamExt;
+                while let Some(Ok(signal)) = signals.next().await {
+                    if outbox.send(Said::Signal(signal)).await.is_err() {
+                        return;
+                    }
+                }
+            })
+            .detach();
+    }
+}
+
+/// The typed signature that `ubus -v list tailover` shows.
+fn methods() -> Vec<Method> {
+    vec![
+        Method::new("status", &[]),
+        Method::new("history", &[]),
+        Method::new("recover", &[("force", Type::Bool)]),
+        Method::new(
+            "event",
+            &[
+                ("action", Type::String),
+                ("interface", Type::String),
+                ("device", Type::String),
+                ("firstconnect", Type::String),
+            ],
+        ),
+    ]
+}

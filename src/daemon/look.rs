@@ -1,0 +1,135 @@
+//! Reads uplinks, paths and tailscaled when the core asks for a look.
+
+use super::*;
+
+impl Daemon {
+    pub(super) fn paths(&mut self) -> Option<Input> {
+        let mark = self.settings.mark.value;
+        let mut routes = [None, None];
+        for (slot, far) in routes.iter_mut().zip(FAR) {
+            let far = far.parse().ok()?;
+            match self.netlink.route_get(far, Some(mark)) {
+                Ok(path) => {
+                    *slot = path.map(|p| Route {
+                        device: p.device,
+                        gateway: p.gateway,
+                        source: p.prefsrc,
+                    });
+                }
+                Err(e) => warn!("{e}"),
+            }
+        }
+        Some(Input::Paths(routes))
+    }
+
+    pub(super) fn uplinks(&mut self) -> Option<Input> {
+        match uplinks::devices(&mut self.netlink) {
+            Ok(devices) => Some(Input::Uplinks(uplinks::join(
+                &devices,
+                &self.interfaces,
+                &self.settings.uplinks,
+            ))),
+            Err(e) => {
+                warn!("{e}");
+                None
+            }
+        }
+    }
+
+    pub(super) fn read_uplinks(&mut self) {
+        if let Some(input) = self.uplinks() {
+            self.feed(input);
+        }
+    }
+
+    /// At most one look is under way; another asked for meanwhile follows it.
+    pub(super) fn look_at_tailnet(&mut self) {
+        if self.looking {
+            self.look_again = true;
+            return;
+        }
+        self.looking = true;
+        let tailnet = Rc::clone(&self.tailnet);
+        let (outbox, ubus) = (self.outbox.clone(), self.ubus.clone());
+        let service = self.settings.service.clone();
+        self.executor
+            .spawn(async move {
+                let mut seen = tailnet.look().await;
+                if seen.api == Api::Gone {
+                    seen.service_stopped = stopped_on_purpose(ubus, &service).await;
+                }
+                // As above.
+                let _ = outbox.try_send(Said::Looked(seen));
+                tailnet.learn().await;
+            })
+            .detach();
+    }
+
+    pub(super) fn refresh_interfaces(&self) {
+        let Some(ubus) = self.ubus.clone().filter(Handle::is_up) else {
+            return;
+        };
+        let outbox = self.outbox.clone();
+        self.executor
+            .spawn(async move {
+                match ubus
+                    .invoke("network.interface", "dump", Table::new(), UBUS_TIMEOUT)
+                    .await
+                {
+                    Ok(dump) => {
+                        // As above.
+                        let _ = outbox.try_send(Said::Interfaces(uplinks::interfaces(&dump)));
+                    }
+                    Err(e) => warn!("netifd does not answer: {e}"),
+                }
+            })
+            .detach();
+    }
+
+    /// Before the loop runs: uplinks are called by netifd's names from the first line on.
+    pub(super) async fn read_interfaces_once(&mut self) {
+        let socket = self.settings.ubus_socket.clone();
+        let dump = crate::net::thread::run(UBUS_TIMEOUT, move || {
+            let none = Table::new();
+            crate::ubus::oneshot::call(&socket, "network.interface", "dump", none, UBUS_TIMEOUT)
+        });
+        // Without netifd the kernel alone tells the uplinks.
+        if let Ok(Ok(dump)) = dump.await {
+            self.interfaces = uplinks::interfaces(&dump);
+        }
+    }
+
+    /// Its word of an interface that is offline now; its hotplug calls came before we listened.
+    pub(super) fn refresh_mwan3(&self) {
+        let Some(ubus) = self.ubus.clone() else {
+            return;
+        };
+        let outbox = self.outbox.clone();
+        self.executor
+            .spawn(async move {
+                let section = vec![("section".to_string(), Value::String("interfaces".into()))];
+                let status = ubus.invoke("mwan3", "status", section, UBUS_TIMEOUT).await;
+                // No mwan3 is no fault.
+                for interface in status.iter().flat_map(events::mwan3_offline) {
+                    let event = Event::Down {
+                        interface,
+                        source: "mwan3".into(),
+                    };
+                    // As above.
+                    let _ = outbox.try_send(Said::Core(Input::Event(event)));
+                }
+            })
+            .detach();
+    }
+}
+
+async fn stopped_on_purpose(ubus: Option<Handle>, service: &str) -> bool {
+    let Some(ubus) = ubus.filter(Handle::is_up) else {
+        return false;
+    };
+    let name = vec![("name".to_string(), Value::String(service.into()))];
+    match ubus.invoke("service", "list", name, UBUS_TIMEOUT).await {
+        Ok(list) => events::service_stopped(&list, service),
+        Err(_) => false,
+    }
+}

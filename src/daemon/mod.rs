@@ -1,0 +1,341 @@
+//! The one loop, on one thread: joins `watch`, `core` and `cure`, and speaks for them on ubus.
+
+mod act;
+mod hear;
+mod listen;
+mod look;
+mod words;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use async_signal::{Signal, Signals};
+use log::{error, info, warn};
+use smol::channel::{self, Receiver, Sender};
+use smol::{LocalExecutor, Timer};
+
+use crate::config::{self, Settings};
+use crate::core::budget::Limits;
+use crate::core::ladder::Allowed;
+use crate::core::tailnet::Api;
+use crate::core::{
+    Action, Core, Cure, Effort, Event, Family, Input, Look, Moment, Notice, Policy, Route, Scope,
+    Steering,
+};
+use crate::cure::steer::{self, Place};
+use crate::cure::{restart, tailscaled};
+use crate::net::rtnetlink::{Client as Netlink, Monitor};
+use crate::net::socket::Egress;
+use crate::tailscale::localapi::{mask, LocalApi};
+use crate::ubus::blobmsg::{table_from_json, Table, Type, Value};
+use crate::ubus::client::{Call, Client, Handle, Happening};
+use crate::ubus::session::Method;
+use crate::ubus::Status;
+use crate::view;
+use crate::watch::events;
+use crate::watch::kernel;
+use crate::watch::probe::{by_path, by_uplink, Manner, Prober, Round};
+use crate::watch::tailnet::TailnetWatch;
+use crate::watch::targets::Targets;
+use crate::watch::uplinks::{self, Interface};
+
+/// Name of our ubus object.
+pub const OBJECT: &str = "tailover";
+
+/// A question to tailscaled that takes longer means that it hangs; it answers in milliseconds.
+const API_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long netifd, mwan3 and procd may take to answer.
+const UBUS_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Pauses between attempts to listen to tailscaled's bus.
+const BUS_RETRY: Duration = Duration::from_secs(5);
+
+/// Pause before a broken netlink socket is opened anew.
+const NETLINK_RETRY: Duration = Duration::from_secs(1);
+
+/// Where the kernel is asked for the path to: addresses that no router has a route of its own to.
+const FAR: [&str; 2] = ["8.8.8.8", "2001:4860:4860::8888"];
+
+/// How long the first look at tailscaled and at the control server's name may take.
+const ACQUAINTANCE: Duration = Duration::from_secs(3);
+
+/// How long ubusd may take to get our last words.
+const GOODBYE: Duration = Duration::from_millis(200);
+
+/// Why the daemon could not start.
+#[derive(Debug)]
+pub enum Refusal {
+    /// No right to set marks or rules.
+    Rights(String),
+    /// Another one runs.
+    Second(PathBuf),
+    /// Something else the system refused.
+    System(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Refusal::Rights(what) => {
+                write!(
+                    f,
+                    "{what}: run tailover as root (CAP_NET_ADMIN, CAP_NET_RAW)"
+                )
+            }
+            Refusal::Second(lock) => write!(
+                f,
+                "another tailover runs already ({} is locked)",
+                lock.display()
+            ),
+            Refusal::System(what) => f.write_str(what),
+        }
+    }
+}
+
+/// What reaches the loop.
+enum Said {
+    Core(Input),
+    Ubus(Happening),
+    Interfaces(Vec<Interface>),
+    Signal(Signal),
+    /// A look at tailscaled has ended.
+    Looked(crate::core::tailnet::Tailnet),
+}
+
+/// Owns everything that lives as long as the process.
+struct Daemon {
+    executor: Rc<LocalExecutor<'static>>,
+    settings: Settings,
+    file: PathBuf,
+    core: Core,
+    began: Instant,
+    wake: Option<Instant>,
+    inbox: Receiver<Said>,
+    outbox: Sender<Said>,
+    netlink: Netlink,
+    interfaces: Vec<Interface>,
+    targets: Rc<RefCell<Targets>>,
+    tailnet: Rc<TailnetWatch>,
+    prober: Prober,
+    ubus: Option<Handle>,
+    looking: bool,
+    look_again: bool,
+    /// Look and probe, but cure nothing (`check`).
+    dry: bool,
+    done: bool,
+    /// Cures that a dry run would have taken.
+    would: Vec<Cure>,
+}
+
+/// Runs until it is told to stop.
+///
+/// # Errors
+/// Says why it could not start; the caller chooses the exit code.
+pub fn run(settings: Settings, file: &Path) -> Result<(), Refusal> {
+    let _lock = lock(&settings.state_dir)?;
+    let executor = Rc::new(LocalExecutor::new());
+    let mut daemon = Daemon::new(Rc::clone(&executor), settings, file, false)?;
+    smol::block_on(executor.run(async {
+        daemon.read_interfaces_once().await;
+        daemon.adopt();
+        daemon.get_acquainted().await;
+        daemon.listen();
+        daemon.start("tailover has started");
+        daemon.until_done().await;
+        daemon.goodbye().await;
+    }));
+    Ok(())
+}
+
+/// Looks at everything and probes everything once, and changes nothing. Gives the state with the
+/// diagnosis, and the cures that would have been taken.
+///
+/// # Errors
+/// As [`run`].
+pub fn check(settings: Settings, file: &Path) -> Result<serde_json::Value, Refusal> {
+    let executor = Rc::new(LocalExecutor::new());
+    let mut daemon = Daemon::new(Rc::clone(&executor), settings, file, true)?;
+    smol::block_on(executor.run(async {
+        daemon.read_interfaces_once().await;
+        daemon.adopt();
+        daemon.get_acquainted().await;
+        daemon.start("check");
+        daemon.until_done().await;
+    }));
+    let mut status = view::status(&daemon.core, daemon.now());
+    if let Some(map) = status.as_object_mut() {
+        let would: Vec<String> = daemon.would.iter().map(Cure::to_string).collect();
+        map.insert("would".into(), serde_json::json!(would));
+    }
+    Ok(status)
+}
+
+/// The settings as the core wants them.
+pub fn policy(s: &Settings) -> Policy {
+    let has = |c| s.cures.contains(&c);
+    Policy {
+        allowed: Allowed {
+            steer: has(config::Cure::Steer),
+            nudge: has(config::Cure::Nudge),
+            renew: has(config::Cure::Renew),
+            restart: has(config::Cure::Restart),
+        },
+        limits: Limits {
+            min: s.restart_min,
+            max: s.restart_max,
+            per_hour: s.restarts_per_hour,
+        },
+        hold: s.hold,
+        settle: s.settle,
+        interval: s.interval,
+        other_interval: s.other_interval,
+        probe_timeout: s.probe_timeout,
+    }
+}
+
+/// Only one daemon may steer. The lock ends with the process, however that ends.
+fn lock(dir: &Path) -> Result<File, Refusal> {
+    let path = dir.join("lock");
+    let refused = |e: io::Error| {
+        let what = format!("{} cannot be made: {e}", path.display());
+        match e.kind() {
+            io::ErrorKind::PermissionDenied => Refusal::Rights(what),
+            _ => Refusal::System(what),
+        }
+    };
+    fs::create_dir_all(dir).map_err(refused)?;
+    let file = File::create(&path).map_err(refused)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Refusal::Second(path)),
+        Err(TryLockError::Error(e)) => Err(refused(e)),
+    }
+}
+
+impl Daemon {
+    fn new(
+        executor: Rc<LocalExecutor<'static>>,
+        settings: Settings,
+        file: &Path,
+        dry: bool,
+    ) -> Result<Daemon, Refusal> {
+        let netlink = Netlink::open().map_err(|e| Refusal::System(e.to_string()))?;
+        // Ask for the rights now, in one clear sentence, and not in the first outage.
+        by_path(settings.mark.value)
+            .udp(([127, 0, 0, 1], 9).into())
+            .map_err(|e| match e.kind() {
+                io::ErrorKind::PermissionDenied => Refusal::Rights(e.to_string()),
+                _ => Refusal::System(e.to_string()),
+            })?;
+        let (outbox, inbox) = channel::unbounded();
+        let targets = Rc::new(RefCell::new(Targets::new(&settings)));
+        let api = LocalApi {
+            socket: settings.socket.clone(),
+            timeout: API_TIMEOUT,
+        };
+        let tailnet = Rc::new(TailnetWatch::new(api, Rc::clone(&targets)));
+        Ok(Daemon {
+            executor,
+            core: Core::new(policy(&settings)),
+            file: file.to_path_buf(),
+            began: Instant::now(),
+            wake: None,
+            inbox,
+            outbox,
+            netlink,
+            interfaces: Vec::new(),
+            prober: Prober::new(Rc::clone(&targets), Manner::new(&settings)),
+            targets,
+            tailnet,
+            ubus: None,
+            looking: false,
+            look_again: false,
+            dry,
+            done: false,
+            would: Vec::new(),
+            settings,
+        })
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn place(&self) -> Place {
+        Place::new(&self.settings)
+    }
+
+    /// Takes over the steering that an earlier run left.
+    fn adopt(&mut self) {
+        let place = self.place();
+        for family in Family::BOTH {
+            match steer::found(&mut self.netlink, &place, family) {
+                Ok(Some(device)) => {
+                    info!("an earlier run steers {family} by {device}; that is taken over");
+                    self.feed(Input::Adopt { family, device });
+                }
+                Ok(None) => {}
+                Err(e) => warn!("{e}"),
+            }
+        }
+    }
+
+    /// Learns from tailscaled whom the probes can ask. Without that they would ask only the
+    /// defaults, so it is worth a moment; but not a long one, with a dead resolver.
+    async fn get_acquainted(&mut self) {
+        let tailnet = Rc::clone(&self.tailnet);
+        let meet = async {
+            let seen = tailnet.look().await;
+            tailnet.learn().await;
+            Ok(seen)
+        };
+        if let Ok(seen) = crate::net::socket::within(ACQUAINTANCE, meet).await {
+            self.feed(Input::Tailnet(seen));
+        }
+    }
+
+    fn start(&mut self, why: &str) {
+        self.read_uplinks();
+        self.feed(Input::Event(Event::Changed { what: why.into() }));
+    }
+
+    async fn goodbye(&mut self) {
+        if let Some(ubus) = &self.ubus {
+            let last = crate::net::socket::within(GOODBYE, async { Ok(ubus.ping().await) });
+            // A ubusd that does not answer now cannot be told anything.
+            let _ = last.await;
+        }
+        info!("tailover has ended");
+    }
+
+    async fn until_done(&mut self) {
+        while !self.done {
+            match self.next().await {
+                Some(said) => self.hear(said),
+                None => self.feed(Input::Wake),
+            }
+        }
+    }
+
+    /// The next thing said, or `None` when the time asked for has come.
+    async fn next(&self) -> Option<Said> {
+        let said = async { self.inbox.recv().await.ok() };
+        match self.wake {
+            Some(at) => {
+                smol::future::or(said, async {
+                    Timer::at(at).await;
+                    None
+                })
+                .await
+            }
+            None => said.await,
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The words for what the core tells: log lines and ubus notifications.
+
+use crate::core::Notice;
+use crate::ubus::blobmsg::{Table, Value};
+
+/// The name of the ubus notification, if there is one, the line of the log, and the data.
+pub(super) fn words(notice: &Notice) -> (Option<&'static str>, String, Table) {
+    let text = |name: &str, value: &str| (name.to_string(), Value::String(value.into()));
+    match notice {
+        Notice::Trigger(why) => (None, format!("looking: {why}"), vec![]),
+        Notice::Fault { id, text: t, .. } => (
+            Some("fault"),
+            format!("fault {id}: {t}"),
+            vec![text("id", id), text("text", t)],
+        ),
+        Notice::Cure { cure, text: why } => (
+            Some("cure"),
+            format!("cure {cure}: {why}"),
+            vec![text("cure", &cure.to_string()), text("why", why)],
+        ),
+        Notice::Done { cure, result } => {
+            let line = match result {
+                Ok(t) => format!("done {cure}: {t}"),
+                Err(t) => format!("failed {cure}: {t}"),
+            };
+            (None, line, vec![])
+        }
+        Notice::Healed { seconds, text: t } => (
+            Some("healed"),
+            format!("well again after {seconds:.1} s ({t})"),
+            vec![
+                ("seconds".to_string(), Value::Double(*seconds)),
+                text("outcome", t),
+            ],
+        ),
+        Notice::Uplink {
+            name,
+            family,
+            verdict,
+            evidence,
+        } => (
+            Some("uplink"),
+            format!("uplink {name} {family} is {verdict}: {evidence}"),
+            vec![
+                text("uplink", name),
+                text("family", &family.to_string()),
+                text("verdict", &verdict.to_string()),
+                text("evidence", evidence),
+            ],
+        ),
+        Notice::Waiting(why) => (None, format!("waiting: {why}"), vec![]),
+    }
+}
