@@ -136,10 +136,9 @@ pub fn diagnose(k: &Knowledge, now: Time, since: Time) -> Vec<Fault> {
         }];
     }
     match &k.tailnet.api {
-        Api::Gone if k.tailnet.service_stopped => {
-            return vec![Fault::NeedsPerson {
-                what: "was stopped by the user",
-            }];
+        Api::Gone if k.tailnet.left_alone.is_some() => {
+            let what = k.tailnet.left_alone.unwrap_or_default();
+            return vec![Fault::NeedsPerson { what }];
         }
         Api::Gone if now.saturating_sub(k.api_since) >= GONE_TOO_LONG => {
             faults.push(Fault::DaemonGone);

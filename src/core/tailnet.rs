@@ -55,8 +55,9 @@ pub struct Tailnet {
     pub api: Api,
     pub pid: Option<u32>,
     pub backend: Backend,
-    /// procd has no instance of the service: somebody stopped it on purpose.
-    pub service_stopped: bool,
+    /// Why a tailscaled that does not run is left alone: somebody stopped the service, or nobody
+    /// says that it should run. `None` means that its supervisor wants it to run.
+    pub left_alone: Option<&'static str>,
     /// The user wants Tailscale up (`prefs`); `None` when it could not be read.
     pub wanted: Option<bool>,
     pub logged_out: bool,

@@ -115,7 +115,9 @@ pub struct Judgement {
     pub public: Option<IpAddr>,
     /// Whether the control server answers here, and since when that is known.
     pub control: Option<(Result<(), String>, Time)>,
-    seen: Vec<IpAddr>,
+    /// Addresses seen, with the kind of probe that showed them. An address service may be reached by
+    /// a proxy that STUN does not know: each kind is compared with itself only.
+    seen: Vec<(By, IpAddr)>,
     round: Option<Round>,
 }
 
@@ -188,7 +190,7 @@ impl Judgement {
                 public,
             } => {
                 if let Some(new) = public {
-                    change = self.note_public(*new);
+                    change = self.note_public(*by, *new);
                 }
                 if let Some(r) = self.round.as_mut().filter(|r| r.id == id) {
                     r.proved |= by.proves();
@@ -327,14 +329,16 @@ impl Judgement {
         }
     }
 
-    fn note_public(&mut self, new: IpAddr) -> Change {
-        let old = self.public.replace(new);
-        let known = self.seen.contains(&new);
+    fn note_public(&mut self, by: By, new: IpAddr) -> Change {
+        self.public = Some(new);
+        let known = self.seen.contains(&(by, new));
+        let old = self.seen.iter().rev().find(|(b, _)| *b == by);
+        let old = old.map(|(_, ip)| *ip);
         if !known {
             if self.seen.len() == PUBLIC_SEEN {
                 self.seen.remove(0);
             }
-            self.seen.push(new);
+            self.seen.push((by, new));
         }
         match old {
             Some(old) if !known && Family::of(&old) == Family::of(&new) => {
@@ -472,5 +476,20 @@ mod tests {
         );
         assert_eq!(tell(1), Change::Nothing);
         assert_eq!(tell(2), Change::Nothing);
+    }
+
+    #[test]
+    fn an_address_service_behind_a_proxy_is_not_compared_with_stun() {
+        let mut j = Judgement::default();
+        j.begin(1, S * 9);
+        for (by, last) in [(By::Stun, 1), (By::Https, 2), (By::Stun, 1)] {
+            let finding = Finding::Answer {
+                by,
+                target: "t".into(),
+                rtt: S,
+                public: Some(IpAddr::from([203, 0, 113, last])),
+            };
+            assert!(!matches!(j.take(S, 1, finding), Change::PublicAddress(..)));
+        }
     }
 }

@@ -45,11 +45,16 @@ impl Daemon {
         }
     }
 
-    /// A dry run is over when the machine has made up its mind.
+    /// A dry run is over when the machine has made up its mind and every round has ended.
     fn dry_run_over(&self) -> bool {
-        !self.would.is_empty()
-            || !matches!(self.core.stage(), crate::core::Stage::Proving { .. })
-                && self.core.knowledge().paths_read.is_some()
+        let k = self.core.knowledge();
+        let mut rounds = k
+            .verdicts
+            .values()
+            .chain(k.paths.iter().map(|p| &p.judgement));
+        let decided = !self.would.is_empty()
+            || !matches!(self.core.stage(), crate::core::Stage::Proving { .. });
+        decided && k.paths_read.is_some() && !rounds.any(|j| j.pending())
     }
 
     fn hear_ubus(&mut self, happening: Happening) {

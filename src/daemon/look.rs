@@ -56,7 +56,7 @@ impl Daemon {
             .spawn(async move {
                 let mut seen = tailnet.look().await;
                 if seen.api == Api::Gone {
-                    seen.service_stopped = stopped_on_purpose(ubus, &service).await;
+                    seen.left_alone = left_alone(ubus, &service).await;
                 }
                 // As above.
                 let _ = outbox.try_send(Said::Looked(seen));
@@ -123,13 +123,17 @@ impl Daemon {
     }
 }
 
-async fn stopped_on_purpose(ubus: Option<Handle>, service: &str) -> bool {
+/// Why a tailscaled that does not run is not started by us. Only procd can say that it should run;
+/// other supervisors (systemd) restart what fails by themselves.
+async fn left_alone(ubus: Option<Handle>, service: &str) -> Option<&'static str> {
+    const UNKNOWN: &str = "does not run, and no procd says that it should";
     let Some(ubus) = ubus.filter(Handle::is_up) else {
-        return false;
+        return Some(UNKNOWN);
     };
     let name = vec![("name".to_string(), Value::String(service.into()))];
     match ubus.invoke("service", "list", name, UBUS_TIMEOUT).await {
-        Ok(list) => events::service_stopped(&list, service),
-        Err(_) => false,
+        Ok(list) if events::service_wanted(&list, service) => None,
+        Ok(_) => Some("was stopped: procd has no instance of its service"),
+        Err(_) => Some(UNKNOWN),
     }
 }

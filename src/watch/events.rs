@@ -84,14 +84,14 @@ pub fn mwan3_offline(status: &Value) -> Vec<String> {
         .collect()
 }
 
-/// True when procd holds no instance of the service: it was stopped on purpose. A service that
-/// procd gave up on keeps its instance (`service list`).
-pub fn service_stopped(list: &Value, service: &str) -> bool {
+/// True when procd holds an instance of the service. One that was stopped on purpose has none; one
+/// that procd gave up on keeps it (`service list`).
+pub fn service_wanted(list: &Value, service: &str) -> bool {
     let instances = list
         .get(service)
         .and_then(|s| s.get("instances"))
         .and_then(Value::table);
-    instances.is_none_or(|t| t.is_empty())
+    instances.is_some_and(|t| !t.is_empty())
 }
 
 /// A notification of procd's object `service`: `instance.start`, `instance.stop`, … {service}.

@@ -68,7 +68,7 @@ impl TailnetWatch {
         Tailnet {
             api: Api::Answers,
             pid,
-            service_stopped: false,
+            left_alone: None,
             backend: backend(status.backend),
             wanted: prefs.map(|p| p.want_running),
             logged_out: prefs.is_some_and(|p| p.logged_out),

@@ -112,7 +112,8 @@ impl Core {
     }
 
     pub(super) fn order_steer(&mut self, now: Time, family: Family, steering: Steering, why: &str) {
-        self.k.steering[family.at()] = steering.clone();
+        self.before[family.at()] =
+            std::mem::replace(&mut self.k.steering[family.at()], steering.clone());
         self.order(
             now,
             Cure::Steer(family),

@@ -35,6 +35,13 @@ impl Core {
                 e.tried.steer = [0; 2];
             }
         }
+        if let Event::Down { interface, .. } | Event::Up { interface, .. } = &event {
+            if !self.k.uplinks.iter().any(|u| u.is(interface)) {
+                // The LAN, or an uplink that is not known yet: the look will tell.
+                self.out.push(Action::Look(Look::All));
+                return;
+            }
+        }
         let text = match event {
             Event::Down { interface, source } => {
                 if let Some(u) = self.k.uplinks.iter().find(|u| u.is(&interface)) {
@@ -88,6 +95,13 @@ impl Core {
             .filter(|u| !self.k.uplinks.iter().any(|old| old.name == u.name))
             .map(|u| u.name.clone())
             .collect();
+        let gone = self.k.uplinks.iter().find(|old| !known(&old.name));
+        let news = match (fresh.first(), gone) {
+            _ if self.k.uplinks.is_empty() => None,
+            (Some(name), _) => Some(format!("uplink {name} has appeared")),
+            (None, Some(u)) => Some(format!("uplink {} is gone", u.name)),
+            (None, None) => None,
+        };
         self.k.uplinks = uplinks;
         for f in Family::BOTH {
             self.refresh_steering(f);
@@ -99,6 +113,8 @@ impl Core {
                     self.probe_uplink(now, &name, f, Effort::Burst);
                 }
             }
+        } else if let Some(text) = news {
+            self.hear(now, text);
         }
     }
 
@@ -206,7 +222,7 @@ impl Core {
 
     /// What a look in quiet times shows to be wrong, without any packet of ours.
     fn sick(&self, now: Time) -> Option<String> {
-        if self.k.paths_read.is_none() || self.steered_by_person() {
+        if self.k.paths_read.is_none() || self.stopped_by_person() {
             return None;
         }
         diagnose(&self.k, now, now + Duration::from_nanos(1))
@@ -215,7 +231,7 @@ impl Core {
             .map(|f| f.to_string())
     }
 
-    fn steered_by_person(&self) -> bool {
+    fn stopped_by_person(&self) -> bool {
         matches!(
             self.k.tailnet.backend,
             Backend::Stopped | Backend::NeedsLogin | Backend::NeedsMachineAuth
@@ -294,10 +310,14 @@ impl Core {
         }
         self.tell(Notice::Done { cure, result: text });
         if let (Cure::Steer(f), Err(_)) = (cure, &result) {
-            // What the kernel holds is what was there before; it is read again below.
-            self.k.steering[f.at()] = Steering::default();
+            // The new comes before the old is taken away: what was there before still is.
+            self.k.steering[f.at()] = self.before[f.at()].clone();
         }
         let Stage::Curing { since, waiting, .. } = &mut self.stage else {
+            // Our own changes are not told by the kernel watch.
+            if matches!(cure, Cure::Steer(_)) {
+                self.out.push(Action::Look(Look::Paths));
+            }
             return;
         };
         waiting.retain(|c| *c != cure);

@@ -123,6 +123,8 @@ pub struct Core {
     settle_at: Option<Time>,
     /// The path was moved and has not been read since.
     path_unread: bool,
+    /// The steering before the last order, should the kernel refuse that.
+    before: [Steering; 2],
     /// The device that each family's mark was moved away from.
     left: [Option<String>; 2],
     went_back: Option<Time>,
@@ -151,6 +153,7 @@ impl Core {
             again: false,
             settle_at: None,
             path_unread: false,
+            before: Default::default(),
             left: [None, None],
             went_back: None,
             flaps: 0,
