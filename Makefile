@@ -56,8 +56,10 @@ demo: deps ## a WAN failover of a real tailnet, without and with tailover
 
 test: deps ## everything
 	@$(MAKE) --no-print-directory lint unit shell lab-parts
-	@$(LAB) test
-	@echo "test: all passed"
+	@# 77: no sandbox works here. Then nothing about the tailnet is proved, and CI must not pass.
+	@$(LAB) test || { code=$$?; [ $$code = 77 ] && [ "$${CI:-}" != true ] || exit $$code; \
+		echo "test: the lab was SKIPPED; nothing about a real tailnet is proved"; exit 0; }
+	@echo "test: done"
 
 clean: ## remove what was built
 	rm -rf target

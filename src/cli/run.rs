@@ -28,26 +28,26 @@ impl Run {
         let settings = match loaded {
             Ok((settings, warnings)) => {
                 for w in warnings {
-                    warn!("{w}");
+                    warn!(target: "tailover", "{w}");
                 }
                 settings
             }
             Err(e) => {
                 for problem in e.0 {
-                    error!("{problem}");
+                    error!(target: "tailover", "{problem}");
                 }
-                error!("not started: mend the configuration first");
+                error!(target: "tailover", "not started: mend the configuration first");
                 return USAGE;
             }
         };
         if !settings.enabled {
-            warn!("not started: option 'enabled' is 0 in {}", file.display());
+            warn!(target: "tailover", "not started: option 'enabled' is 0 in {}", file.display());
             return OK;
         }
         match daemon::run(settings, file) {
             Ok(()) => OK,
             Err(refusal) => {
-                error!("not started: {refusal}");
+                error!(target: "tailover", "not started: {refusal}");
                 match refusal {
                     Refusal::Rights(_) => NO_RIGHTS,
                     Refusal::Second(_) | Refusal::System(_) => SYSTEM,

@@ -131,9 +131,9 @@ impl Daemon {
     fn tell(&self, notice: Notice) {
         let (name, line, data) = words::words(&notice);
         match &notice {
-            Notice::Fault { .. } | Notice::Waiting(_) => warn!("{line}"),
-            Notice::Done { result: Err(_), .. } => warn!("{line}"),
-            _ => info!("{line}"),
+            Notice::Fault { .. } | Notice::Waiting(_) => warn!(target: LOG, "{line}"),
+            Notice::Done { result: Err(_), .. } => warn!(target: LOG, "{line}"),
+            _ => info!(target: LOG, "{line}"),
         }
         let (Some(name), Some(ubus)) = (name, &self.ubus) else {
             return;

@@ -60,11 +60,11 @@ impl Daemon {
     fn hear_ubus(&mut self, happening: Happening) {
         match happening {
             Happening::Up => {
-                info!("ubus is up");
+                info!(target: LOG, "ubus is up");
                 self.refresh_interfaces();
                 self.refresh_mwan3();
             }
-            Happening::Down(why) => warn!(
+            Happening::Down(why) => warn!(target: LOG,
                 "no ubus ({why}); going on with netlink and probes, trying again ({})",
                 self.settings.ubus_socket.display()
             ),
@@ -107,6 +107,7 @@ impl Daemon {
         match call.method.as_str() {
             "status" => self.reply(call, view::status(&self.core, self.now())),
             "history" => self.reply(call, view::history(&self.core, self.now())),
+            "check" => self.answer_check(call),
             "recover" => {
                 let force = call.data.get("force").and_then(Value::bool) == Some(true);
                 call.done();
@@ -119,12 +120,33 @@ impl Daemon {
                     self.feed(Input::Event(event));
                 }
                 Err(why) => {
-                    warn!("a call of {OBJECT} event was refused: {why}");
+                    warn!(target: LOG, "a call of {OBJECT} event was refused: {why}");
                     call.fail(Status::InvalidArgument);
                 }
             },
             _ => call.fail(Status::MethodNotFound),
         }
+    }
+
+    /// A check takes seconds and has a loop of its own; the caller gets its answer when it is done.
+    fn answer_check(&self, call: Call) {
+        let (settings, file) = (self.settings.clone(), self.file.clone());
+        self.executor
+            .spawn(async move {
+                let done = thread::run(CHECK_LIMIT, move || check(settings, &file)).await;
+                match done {
+                    Ok(Ok(state)) => call.reply(table_from_json(&state)),
+                    Ok(Err(refusal)) => {
+                        warn!(target: LOG, "check: {refusal}");
+                        call.fail(Status::UnknownError);
+                    }
+                    Err(e) => {
+                        warn!(target: LOG, "check: {e}");
+                        call.fail(Status::Timeout);
+                    }
+                }
+            })
+            .detach();
     }
 
     fn reply(&self, call: Call, json: serde_json::Value) {
@@ -136,7 +158,7 @@ impl Daemon {
         match config::load(&self.file) {
             Ok((settings, warnings)) => {
                 for w in warnings {
-                    warn!("{w}");
+                    warn!(target: LOG, "{w}");
                 }
                 let fixed = |s: &Settings| {
                     (
@@ -147,7 +169,7 @@ impl Daemon {
                     )
                 };
                 if fixed(&settings) != fixed(&self.settings) {
-                    warn!(
+                    warn!(target: LOG,
                         "sockets, directories, mark, priority and table change at the next start"
                     );
                 }
@@ -162,15 +184,15 @@ impl Daemon {
                 self.settings.protocol = kept.protocol;
                 self.targets.borrow_mut().reconfigure(&self.settings);
                 self.prober.set_manner(Manner::new(&self.settings));
-                info!("the configuration was read again");
+                info!(target: LOG, "the configuration was read again");
                 self.feed(Input::Policy(policy(&self.settings)));
                 self.start("the configuration was read again");
             }
             Err(e) => {
                 for problem in e.0 {
-                    error!("{problem}");
+                    error!(target: LOG, "{problem}");
                 }
-                error!("the last good settings stay in force");
+                error!(target: LOG, "the last good settings stay in force");
             }
         }
     }

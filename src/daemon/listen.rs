@@ -25,16 +25,16 @@ impl Daemon {
         self.executor
             .spawn(async move {
                 if let Err(e) = handle.add_object(OBJECT, methods()).await {
-                    warn!("the ubus object `{OBJECT}` cannot be published: {e}");
+                    warn!(target: LOG, "the ubus object `{OBJECT}` cannot be published: {e}");
                 }
                 for pattern in ["network.interface", "ubus.object.add"] {
                     if let Err(e) = handle.listen(pattern).await {
-                        warn!("cannot listen to ubus events `{pattern}`: {e}");
+                        warn!(target: LOG, "cannot listen to ubus events `{pattern}`: {e}");
                     }
                 }
                 for path in ["network.interface.*", "network.device", "service"] {
                     if let Err(e) = handle.subscribe(path).await {
-                        warn!("cannot subscribe to ubus object `{path}`: {e}");
+                        warn!(target: LOG, "cannot subscribe to ubus object `{path}`: {e}");
                     }
                 }
                 drop(outbox);
@@ -56,12 +56,12 @@ impl Daemon {
                                     }
                                 }
                                 Err(e) => {
-                                    warn!("listening to rtnetlink: {e}; trying again");
+                                    warn!(target: LOG, "listening to rtnetlink: {e}; trying again");
                                     break;
                                 }
                             }
                         },
-                        Err(e) => warn!("{e}; trying again"),
+                        Err(e) => warn!(target: LOG, "{e}; trying again"),
                     }
                     Timer::after(NETLINK_RETRY).await;
                 }
@@ -108,7 +108,7 @@ impl Daemon {
         let mut signals = match signals {
             Ok(s) => s,
             Err(e) => {
-                warn!("signals cannot be caught: {e}");
+                warn!(target: LOG, "signals cannot be caught: {e}");
                 return;
             }
         };
@@ -129,6 +129,7 @@ impl Daemon {
 fn methods() -> Vec<Method> {
     vec![
         Method::new("status", &[]),
+        Method::new("check", &[]),
         Method::new("history", &[]),
         Method::new("recover", &[("force", Type::Bool)]),
         Method::new(

@@ -16,7 +16,7 @@ impl Daemon {
                         source: p.prefsrc,
                     });
                 }
-                Err(e) => warn!("{e}"),
+                Err(e) => warn!(target: LOG, "{e}"),
             }
         }
         Some(Input::Paths(routes))
@@ -30,7 +30,7 @@ impl Daemon {
                 &self.settings.uplinks,
             ))),
             Err(e) => {
-                warn!("{e}");
+                warn!(target: LOG, "{e}");
                 None
             }
         }
@@ -80,7 +80,7 @@ impl Daemon {
                         // As above.
                         let _ = outbox.try_send(Said::Interfaces(uplinks::interfaces(&dump)));
                     }
-                    Err(e) => warn!("netifd does not answer: {e}"),
+                    Err(e) => warn!(target: LOG, "netifd does not answer: {e}"),
                 }
             })
             .detach();

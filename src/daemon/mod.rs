@@ -32,6 +32,7 @@ use crate::cure::steer::{self, Place};
 use crate::cure::{restart, tailscaled};
 use crate::net::rtnetlink::{Client as Netlink, Monitor};
 use crate::net::socket::Egress;
+use crate::net::thread;
 use crate::tailscale::localapi::{mask, LocalApi};
 use crate::ubus::blobmsg::{table_from_json, Table, Type, Value};
 use crate::ubus::client::{Call, Client, Handle, Happening};
@@ -44,6 +45,9 @@ use crate::watch::probe::{by_path, by_uplink, Manner, Prober, Round};
 use crate::watch::tailnet::TailnetWatch;
 use crate::watch::targets::Targets;
 use crate::watch::uplinks::{self, Interface};
+
+/// What stands in brackets before each line of the log.
+const LOG: &str = "tailover";
 
 /// Name of our ubus object.
 pub const OBJECT: &str = "tailover";
@@ -65,6 +69,9 @@ const FAR: [&str; 2] = ["8.8.8.8", "2001:4860:4860::8888"];
 
 /// How long the first look at tailscaled and at the control server's name may take.
 const ACQUAINTANCE: Duration = Duration::from_secs(3);
+
+/// How long a check asked for over ubus may take; its probes have shorter limits of their own.
+const CHECK_LIMIT: Duration = Duration::from_secs(25);
 
 /// How long ubusd may take to get our last words.
 const GOODBYE: Duration = Duration::from_millis(200);
@@ -278,11 +285,11 @@ impl Daemon {
         for family in Family::BOTH {
             match steer::found(&mut self.netlink, &place, family) {
                 Ok(Some(device)) => {
-                    info!("an earlier run steers {family} by {device}; that is taken over");
+                    info!(target: LOG, "an earlier run steers {family} by {device}; that is taken over");
                     self.feed(Input::Adopt { family, device });
                 }
                 Ok(None) => {}
-                Err(e) => warn!("{e}"),
+                Err(e) => warn!(target: LOG, "{e}"),
             }
         }
     }
@@ -312,7 +319,7 @@ impl Daemon {
             // A ubusd that does not answer now cannot be told anything.
             let _ = last.await;
         }
-        info!("tailover has ended");
+        info!(target: LOG, "tailover has ended");
     }
 
     async fn until_done(&mut self) {
