@@ -50,6 +50,28 @@ fn a_dark_wan_is_left_within_a_second_of_the_word_of_mwan3() {
 }
 
 #[test]
+fn a_slow_control_server_is_waited_for_and_no_longer() {
+    let mut w = settled();
+    w.control_delay = 900 * MS;
+    w.inject(Fault::Dark {
+        uplink: 0,
+        told: Some(2000),
+    });
+    w.run(2000 * MS);
+    let told = w.now;
+    w.run(18 * S);
+    assert!(w.well());
+    let at = |which: Action| {
+        let act = w.acts.iter().find(|a| a.action == which);
+        act.expect("the act").at - told
+    };
+    assert!(at(Action::Nudge) < 500 * MS, "{:?}", at(Action::Nudge));
+    let renewed = at(Action::Renew);
+    assert!(renewed > 850 * MS && renewed < 1200 * MS, "{renewed:?}");
+    assert_eq!(w.count(|a| *a == Action::Renew), 1);
+}
+
+#[test]
 fn a_dark_wan_is_found_without_any_event() {
     let mut w = settled();
     w.inject(Fault::Dark {
@@ -248,6 +270,7 @@ proptest! {
     #[test]
     fn promises_hold(faults in proptest::collection::vec((0u64..90_000, fault()), 1..14), dice in any::<u32>()) {
         let mut w = World::new(policy(), dice);
+        w.control_delay = MS * (90 + dice % 1500);
         w.run(5 * S);
         for (gap, fault) in faults {
             w.run(MS * gap as u32);

@@ -188,6 +188,8 @@ pub enum Notice {
         cure: Cure,
         result: Result<String, String>,
     },
+    /// An assessment found nothing wrong.
+    Well,
     Healed {
         seconds: f64,
         text: String,

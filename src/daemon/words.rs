@@ -25,6 +25,7 @@ pub(super) fn words(notice: &Notice) -> (Option<&'static str>, String, Table) {
             };
             (None, line, vec![])
         }
+        Notice::Well => (None, "nothing is wrong".into(), vec![]),
         Notice::Healed { seconds, text: t } => (
             Some("healed"),
             format!("well again after {seconds:.1} s ({t})"),

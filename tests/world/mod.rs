@@ -112,6 +112,8 @@ pub struct World {
     pub broken: Vec<String>,
     isps: [Isp; 2],
     control_up: bool,
+    /// From the question to the control server's answer.
+    pub control_delay: Duration,
     last_control: Duration,
     steering: [Steering; 2],
     running: bool,
@@ -155,6 +157,7 @@ impl World {
             broken: vec![],
             isps: [isp.clone(), isp],
             control_up: true,
+            control_delay: 90 * MS,
             last_control: Duration::ZERO,
             steering: Default::default(),
             running: true,
@@ -690,9 +693,9 @@ impl World {
                 true => Ok(()),
                 false => Err("connection refused".to_string()),
             };
-            tell(90 * MS, Finding::Control(control));
+            tell(self.control_delay, Finding::Control(control));
         }
-        tell(100 * MS, Finding::Over);
+        tell(self.control_delay + 10 * MS, Finding::Over);
     }
 
     // ---- the promises ------------------------------------------------------------------------

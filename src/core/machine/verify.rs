@@ -22,13 +22,16 @@ impl Core {
         if self.healthy(since) {
             return self.heal(now);
         }
+        let faults = diagnose(&self.k, now, since);
+        if self.control_has_answered(since, &faults) {
+            return self.cure(now, since, &[Cure::Renew], &faults);
+        }
         if now < until {
             if self.since_look(now) >= VERIFY_EVERY {
                 self.out.push(Action::Look(Look::Tailnet));
             }
             return;
         }
-        let faults = diagnose(&self.k, now, since);
         if faults.iter().any(Fault::curable) && !after.is_empty() {
             return self.decide(moment, since, faults);
         }
@@ -36,6 +39,21 @@ impl Core {
             now,
             "the tailnet is not well yet, for no reason that can be named".into(),
         );
+    }
+
+    /// True when a renewal was held back only because the control server had not answered yet: a
+    /// handshake with it takes longer than the datagrams that proved the path.
+    fn control_has_answered(&self, since: Time, faults: &[Fault]) -> bool {
+        let tried = self.episode.as_ref().is_some_and(|e| e.tried.renew > 0);
+        !tried
+            && self.policy.allowed.renew
+            && self.k.control_answers(since)
+            && !faults
+                .iter()
+                .any(|f| matches!(f, Fault::PinnedRoute { .. }))
+            && faults
+                .iter()
+                .any(|f| matches!(f, Fault::StuckControl { .. }))
     }
 
     /// The tailnet is seen to be well: path open, control fresh, a relay or a peer answers.
@@ -88,16 +106,17 @@ impl Core {
             return;
         };
         e.ended = Some((now, outcome));
+        // A look that found nothing at all is no episode worth keeping.
+        if e.acts.is_empty() && e.faults.is_empty() {
+            return self.tell(Notice::Well);
+        }
         if outcome != Outcome::NeedsPerson {
             self.tell(Notice::Healed {
                 seconds: e.lasted(now).as_secs_f64(),
                 text: outcome.word().to_string(),
             });
         }
-        // A look that found nothing at all is no episode worth keeping.
-        if !e.acts.is_empty() || !e.faults.is_empty() {
-            self.history.add(e);
-        }
+        self.history.add(e);
     }
 
     pub(super) fn rest(&mut self, now: Time, why: String) {
