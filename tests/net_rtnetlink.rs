@@ -320,7 +320,7 @@ fn the_monitor_sees_changes_and_overruns() {
             let [rule, _] = steering(family);
             client.add_rule(&rule).expect("added");
             let change = until(&mut monitor, |c| matches!(c, Change::Rule { .. })).await;
-            assert!(change.is_ours());
+            assert!(change.is_of(PROTOCOL));
             let added = Change::Rule {
                 rule: rule.clone(),
                 gone: false,
@@ -336,7 +336,7 @@ fn the_monitor_sees_changes_and_overruns() {
             matches!(c, Change::Route { route, gone: true } if route.is_default() && route.table == TABLE_MAIN)
         })
         .await;
-        assert!(!change.is_ours());
+        assert!(!change.is_of(PROTOCOL));
         ip("addr add 192.0.2.99/24 dev wan2");
         until(&mut monitor, |c| {
             matches!(c, Change::Address { address: a, gone: false } if a.address == address("192.0.2.99"))

@@ -43,13 +43,13 @@ impl Daemon {
     }
 
     fn spawn_kernel_watch(&self) {
-        let outbox = self.outbox.clone();
+        let (outbox, protocol) = (self.outbox.clone(), self.place().protocol);
         self.executor
             .spawn(async move {
                 loop {
                     match Monitor::open() {
                         Ok(mut monitor) => loop {
-                            match kernel::next(&mut monitor).await {
+                            match kernel::next(&mut monitor, protocol).await {
                                 Ok(event) => {
                                     if outbox.send(Said::Core(Input::Event(event))).await.is_err() {
                                         return;

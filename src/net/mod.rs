@@ -4,7 +4,6 @@
 //! exchange, by which uplink, and what it means is the business of `watch` and `core`.
 
 pub mod http;
-mod nlmsg;
 pub mod resolve;
 pub mod rtnetlink;
 pub mod socket;

@@ -7,19 +7,16 @@ use crate::net::rtnetlink::{Change, Monitor, TABLE_MAIN};
 ///
 /// # Errors
 /// The netlink socket is gone; open a new one.
-pub async fn next(monitor: &mut Monitor) -> std::io::Result<Event> {
+pub async fn next(monitor: &mut Monitor, own_protocol: u8) -> std::io::Result<Event> {
     loop {
         let change = monitor.next().await?;
-        if let Some(event) = event(&change) {
+        if let Some(event) = event(&change).filter(|_| !change.is_of(own_protocol)) {
             return Ok(event);
         }
     }
 }
 
 fn event(change: &Change) -> Option<Event> {
-    if change.is_ours() {
-        return None;
-    }
     let what = match change {
         Change::Link { link, gone } => {
             if link.name.starts_with("tailscale") {
