@@ -84,6 +84,68 @@ fn a_dark_wan_is_found_without_any_event() {
 }
 
 #[test]
+fn a_trickle_of_events_does_not_delay_the_cure() {
+    let mut w = settled();
+    w.inject(Fault::Dark {
+        uplink: 0,
+        told: None,
+    });
+    w.murmur();
+    let began = w.now;
+    for _ in 0..20 {
+        w.run(1500 * MS);
+        w.murmur();
+    }
+    let steer = w.cures().next().expect("an act");
+    assert!(steer.at - began < 4 * S, "{:?}", steer.at - began);
+    assert_eq!(w.count(|a| *a == Action::Restart), 0);
+    assert!(w.count(|a| *a == Action::Renew) <= 2);
+}
+
+#[test]
+fn rules_that_another_hand_took_away_are_put_back() {
+    let mut w = settled();
+    w.inject(Fault::Dark {
+        uplink: 0,
+        told: Some(2000),
+    });
+    w.run(20 * S);
+    w.flush_rules();
+    w.run(20 * S);
+    assert!(w.steered() && w.well(), "{:?}", w.core.stage());
+    assert_eq!(w.count(|a| *a == Action::Restart), 0);
+}
+
+#[test]
+fn a_family_without_anybody_to_ask_does_not_hold_up_the_other() {
+    let mut w = World::new(policy(), 3);
+    w.v6_untold = true;
+    w.run(10 * S);
+    w.inject(Fault::Dark {
+        uplink: 0,
+        told: Some(2000),
+    });
+    w.run(20 * S);
+    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    assert_eq!(*w.core.stage(), Stage::Quiet);
+}
+
+#[test]
+fn a_stopped_tailscale_is_named_between_assessments_and_cleared_when_it_is_started() {
+    let mut w = settled();
+    w.inject(Fault::UserStops);
+    w.run(5 * S);
+    assert_eq!(
+        w.core.faults().first().map(|f| f.id()),
+        Some("needs-person")
+    );
+    w.inject(Fault::UserStarts);
+    w.run(40 * S);
+    assert!(w.core.faults().is_empty(), "{:?}", w.core.faults());
+    assert_eq!(w.cures().count(), 0);
+}
+
+#[test]
 fn the_mark_goes_back_after_the_hold_and_control_goes_with_it() {
     let mut w = settled();
     w.inject(Fault::Dark {

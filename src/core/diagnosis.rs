@@ -126,20 +126,17 @@ pub fn diagnose(k: &Knowledge, now: Time, since: Time) -> Vec<Fault> {
         return vec![Fault::NeedsPerson { what }];
     }
     let mut faults = Vec::new();
-    if !k.tailnet.tun && k.tailnet.api == Api::Answers {
-        faults.push(Fault::Userspace);
-    }
     let open = k.anything_open(since);
     if !open && k.everything_shut(since) {
         return vec![Fault::OutsideDown {
             portal: k.portal_uplink(),
         }];
     }
+    if !k.tailnet.tun && k.tailnet.api == Api::Answers {
+        // Its flows take the router's ordinary rules; the marked path says nothing of them.
+        return vec![Fault::Userspace];
+    }
     match &k.tailnet.api {
-        Api::Gone if k.tailnet.left_alone.is_some() => {
-            let what = k.tailnet.left_alone.unwrap_or_default();
-            return vec![Fault::NeedsPerson { what }];
-        }
         Api::Gone if now.saturating_sub(k.api_since) >= GONE_TOO_LONG => {
             faults.push(Fault::DaemonGone);
         }
@@ -148,10 +145,8 @@ pub fn diagnose(k: &Knowledge, now: Time, since: Time) -> Vec<Fault> {
         }
         _ => {}
     }
-    if k.tailnet.tun {
-        for family in Family::BOTH {
-            faults.extend(pinned(k, family, since));
-        }
+    for family in Family::BOTH {
+        faults.extend(pinned(k, family, since));
     }
     let pinned = faults
         .iter()
@@ -165,8 +160,12 @@ pub fn diagnose(k: &Knowledge, now: Time, since: Time) -> Vec<Fault> {
     faults
 }
 
-fn needs_person(k: &Knowledge) -> Option<&'static str> {
+/// Why nothing is to be done before a person acts.
+pub fn needs_person(k: &Knowledge) -> Option<&'static str> {
     let t = &k.tailnet;
+    if t.api == Api::Gone && t.left_alone.is_some() {
+        return t.left_alone;
+    }
     if t.key_expired {
         return Some("has an expired key: log in again");
     }

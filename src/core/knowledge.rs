@@ -96,7 +96,10 @@ impl Knowledge {
     pub fn paths_judged(&self, since: Time) -> bool {
         self.paths_read.is_some_and(|t| t >= since)
             && self.paths.iter().all(|p| {
-                p.route.is_none() || p.judgement.open_since(since) || p.judgement.shut_since(since)
+                p.route.is_none()
+                    || p.judgement.open_since(since)
+                    || p.judgement.shut_since(since)
+                    || p.judgement.untold_since(since)
             })
     }
 

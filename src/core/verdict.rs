@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Family, Time};
+use super::{Effort, Family, Time};
 
 /// What a round of probes says of an uplink or of the path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,6 +125,7 @@ pub struct Judgement {
 struct Round {
     id: u32,
     deadline: Time,
+    burst: bool,
     proved: bool,
     likely: bool,
     weak: bool,
@@ -142,11 +143,12 @@ pub enum Change {
 }
 
 impl Judgement {
-    /// Starts a round. Its verdict is due at `deadline` at the latest.
-    pub fn begin(&mut self, id: u32, deadline: Time) {
+    /// Starts a round of that effort. Its verdict is due at `deadline` at the latest.
+    pub fn begin(&mut self, id: u32, deadline: Time, effort: Effort) {
         self.round = Some(Round {
             id,
             deadline,
+            burst: effort == Effort::Burst,
             proved: false,
             likely: false,
             weak: false,
@@ -158,6 +160,11 @@ impl Judgement {
     /// True while a round has not come to its verdict.
     pub fn pending(&self) -> bool {
         self.round.is_some()
+    }
+
+    /// True while a round runs in which the control server is asked.
+    pub fn bursting(&self) -> bool {
+        self.round.as_ref().is_some_and(|r| r.burst)
     }
 
     /// When the running round must be closed, if one runs.
@@ -189,8 +196,9 @@ impl Judgement {
                 rtt,
                 public,
             } => {
-                if let Some(new) = public {
-                    change = self.note_public(*by, *new);
+                // A late answer of an older round may have come by another way.
+                if let Some(new) = public.filter(|_| current) {
+                    change = self.note_public(*by, new);
                 }
                 if let Some(r) = self.round.as_mut().filter(|r| r.id == id) {
                     r.proved |= by.proves();
@@ -387,7 +395,7 @@ mod tests {
 
     fn judged(findings: &[Finding]) -> Verdict {
         let mut j = Judgement::default();
-        j.begin(1, S * 2);
+        j.begin(1, S * 2, Effort::Burst);
         for f in findings {
             j.take(S, 1, f.clone());
         }
@@ -398,7 +406,7 @@ mod tests {
     #[test]
     fn silence_is_closed_only_at_the_deadline() {
         let mut j = Judgement::default();
-        j.begin(1, S * 2);
+        j.begin(1, S * 2, Effort::Burst);
         assert!(!j.expire(S));
         assert_eq!(j.verdict, Verdict::Unknown);
         assert!(j.expire(S * 2));
@@ -423,7 +431,7 @@ mod tests {
     #[test]
     fn tcp_alone_is_open_once_nothing_speaks_of_a_portal() {
         let mut j = Judgement::default();
-        j.begin(1, S * 2);
+        j.begin(1, S * 2, Effort::Burst);
         j.take(S, 1, answer(By::Tcp));
         assert_eq!(j.verdict, Verdict::Unknown);
         j.take(S, 1, Finding::Over);
@@ -433,7 +441,7 @@ mod tests {
     #[test]
     fn a_round_without_anybody_to_ask_calls_nothing_closed() {
         let mut j = Judgement::default();
-        j.begin(1, S * 2);
+        j.begin(1, S * 2, Effort::Burst);
         j.take(S, 1, Finding::Nobody);
         j.take(S, 1, Finding::Over);
         assert!(!j.expire(S * 3));
@@ -444,9 +452,9 @@ mod tests {
     #[test]
     fn an_answer_of_an_older_round_does_not_open_the_new_one_unless_it_proves() {
         let mut j = Judgement::default();
-        j.begin(1, S);
+        j.begin(1, S, Effort::Burst);
         j.expire(S);
-        j.begin(2, S * 3);
+        j.begin(2, S * 3, Effort::Burst);
         j.take(S * 2, 1, answer(By::Stun));
         assert_eq!(j.verdict, Verdict::Closed);
         j.take(S * 2, 1, answer(By::Derp));
@@ -457,7 +465,7 @@ mod tests {
     fn a_new_public_address_is_told_once_and_a_pool_is_no_change() {
         let mut j = Judgement::default();
         let mut tell = |last: u8| {
-            j.begin(1, S * 9);
+            j.begin(1, S * 9, Effort::Burst);
             j.take(
                 S,
                 1,
@@ -481,7 +489,7 @@ mod tests {
     #[test]
     fn an_address_service_behind_a_proxy_is_not_compared_with_stun() {
         let mut j = Judgement::default();
-        j.begin(1, S * 9);
+        j.begin(1, S * 9, Effort::Burst);
         for (by, last) in [(By::Stun, 1), (By::Https, 2), (By::Stun, 1)] {
             let finding = Finding::Answer {
                 by,

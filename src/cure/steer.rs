@@ -41,10 +41,6 @@ impl Place {
         }
     }
 
-    fn owns_table(&self, table: u32) -> bool {
-        (self.table..self.table.saturating_add(TABLES)).contains(&table)
-    }
-
     fn rule(&self, family: Family, priority: u32, table: u32) -> Rule {
         Rule {
             iif: Some("lo".into()),
@@ -74,18 +70,18 @@ impl Place {
         rules
     }
 
-    /// All rules of ours in a family.
+    /// All rules of ours in a family, also those of an earlier configuration: the protocol number
+    /// alone tells.
     fn ours(&self, client: &mut Client, family: Family) -> Result<Vec<Rule>, Error> {
         let mut rules = client.rules(family)?;
-        let near = self.priority - 1..=self.priority + 1;
-        rules.retain(|r| r.protocol == self.protocol && near.contains(&r.priority));
+        rules.retain(|r| r.protocol == self.protocol);
         Ok(rules)
     }
 
     /// All default routes of ours in a family: (table, route).
     fn routes(&self, client: &mut Client, family: Family) -> Result<Vec<Route>, Error> {
         let mut routes = client.routes(family, None)?;
-        routes.retain(|r| r.protocol == self.protocol && self.owns_table(r.table));
+        routes.retain(|r| r.protocol == self.protocol);
         Ok(routes)
     }
 }
@@ -103,6 +99,7 @@ pub fn apply(
     let links = client.links()?;
     let index = |device: &str| links.iter().find(|l| l.name == device).map(|l| l.index);
     let mut have = place.routes(client, family)?;
+    let tables = place.table..place.table + TABLES;
     let mut used = Vec::new();
     let mut table_for = |client: &mut Client, hop: &Hop| -> Result<Option<u32>, Error> {
         let Some(oif) = index(&hop.device) else {
@@ -111,7 +108,7 @@ pub fn apply(
         };
         let table = have
             .iter()
-            .find(|r| r.oif == Some(oif))
+            .find(|r| r.oif == Some(oif) && tables.contains(&r.table))
             .map(|r| r.table)
             .or_else(|| free_table(place, &have))
             .unwrap_or(place.table);

@@ -6,7 +6,10 @@ impl Daemon {
     pub(super) fn act(&mut self, action: Action, queue: &mut VecDeque<Input>) {
         if self.dry {
             if let Some(cure) = cure_of(&action) {
-                self.would.push(cure);
+                // What is only brought up to date, as an adopted steering, is no cure.
+                if matches!(self.core.stage(), Stage::Curing { .. }) {
+                    self.would.push(cure);
+                }
                 return;
             }
         }

@@ -52,8 +52,7 @@ impl Daemon {
             .verdicts
             .values()
             .chain(k.paths.iter().map(|p| &p.judgement));
-        let decided = !self.would.is_empty()
-            || !matches!(self.core.stage(), crate::core::Stage::Proving { .. });
+        let decided = !self.would.is_empty() || !matches!(self.core.stage(), Stage::Proving { .. });
         decided && k.paths_read.is_some() && !rounds.any(|j| j.pending())
     }
 

@@ -6,8 +6,7 @@ impl Daemon {
     pub(super) fn paths(&mut self) -> Option<Input> {
         let mark = self.settings.mark.value;
         let mut routes = [None, None];
-        for (slot, far) in routes.iter_mut().zip(FAR) {
-            let far = far.parse().ok()?;
+        for (slot, far) in routes.iter_mut().zip(self.far()) {
             match self.netlink.route_get(far, Some(mark)) {
                 Ok(path) => {
                     *slot = path.map(|p| Route {
@@ -16,10 +15,31 @@ impl Daemon {
                         source: p.prefsrc,
                     });
                 }
-                Err(e) => warn!(target: LOG, "{e}"),
+                Err(e) => {
+                    // No answer is not the answer that there is no way.
+                    warn!(target: LOG, "{e}");
+                    return None;
+                }
             }
         }
         Some(Input::Paths(routes))
+    }
+
+    /// Whom the path is asked for: a DERP node, whom tailscaled itself talks to. A public resolver
+    /// may have a host route of its own on the router.
+    fn far(&self) -> [IpAddr; 2] {
+        let targets = self.targets.borrow();
+        let node = |f: Family| {
+            let mut nodes = targets.derp_nodes(f).into_iter().map(|(_, ip)| ip);
+            nodes.find(|ip| match ip {
+                IpAddr::V4(ip) => !ip.is_private() && !ip.is_loopback() && !ip.is_link_local(),
+                IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unique_local(),
+            })
+        };
+        [
+            node(Family::V4).unwrap_or(FAR[0]),
+            node(Family::V6).unwrap_or(FAR[1]),
+        ]
     }
 
     pub(super) fn uplinks(&mut self) -> Option<Input> {

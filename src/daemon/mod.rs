@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ use crate::core::ladder::Allowed;
 use crate::core::tailnet::Api;
 use crate::core::{
     Action, Core, Cure, Effort, Event, Family, Input, Look, Moment, Notice, Policy, Route, Scope,
-    Steering,
+    Stage, Steering,
 };
 use crate::cure::steer::{self, Place};
 use crate::cure::{restart, tailscaled};
@@ -64,8 +65,11 @@ const BUS_RETRY: Duration = Duration::from_secs(5);
 /// Pause before a broken netlink socket is opened anew.
 const NETLINK_RETRY: Duration = Duration::from_secs(1);
 
-/// Where the kernel is asked for the path to: addresses that no router has a route of its own to.
-const FAR: [&str; 2] = ["8.8.8.8", "2001:4860:4860::8888"];
+/// Where the kernel is asked for the path to while no DERP node is known.
+const FAR: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(8, 8, 8, 8)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0x4860, 0x4860, 0, 0, 0, 0, 0x8888)),
+];
 
 /// How long the first look at tailscaled and at the control server's name may take.
 const ACQUAINTANCE: Duration = Duration::from_secs(3);

@@ -3,8 +3,22 @@
 use crate::core::Notice;
 use crate::ubus::blobmsg::{Table, Value};
 
+/// A line of the log is no longer than this.
+const LINE: usize = 500;
+
 /// The name of the ubus notification, if there is one, the line of the log, and the data.
 pub(super) fn words(notice: &Notice) -> (Option<&'static str>, String, Table) {
+    let (name, line, data) = raw(notice);
+    (name, one_line(&line), data)
+}
+
+/// Texts from outside (a portal's answer, an interface's name) must not begin a line of their own.
+fn one_line(text: &str) -> String {
+    let clean = |c: char| if c.is_control() { '?' } else { c };
+    text.chars().take(LINE).map(clean).collect()
+}
+
+fn raw(notice: &Notice) -> (Option<&'static str>, String, Table) {
     let text = |name: &str, value: &str| (name.to_string(), Value::String(value.into()));
     match notice {
         Notice::Trigger(why) => (None, format!("looking: {why}"), vec![]),

@@ -3,11 +3,14 @@
 use crate::core::Event;
 use crate::ubus::blobmsg::Value;
 
+/// No interface or action of netifd is longer.
+const NAME: usize = 64;
+
 /// An event `network.interface` {action, interface} of netifd.
 pub fn netifd_event(data: &Value) -> Option<Event> {
     let interface = data.get("interface")?.str()?;
     let action = data.get("action")?.str()?;
-    Some(interface_event("netifd", action, interface))
+    (is_name(action) && is_name(interface)).then(|| interface_event("netifd", action, interface))
 }
 
 /// A notification of `network.interface.NAME`: `interface.update` or `interface.down`.
@@ -43,13 +46,18 @@ pub fn device_notification(method: &str, data: &Value) -> Option<Event> {
 pub fn hotplug(data: &Value) -> Result<Event, &'static str> {
     let text = |name: &str| data.get(name).and_then(Value::str).unwrap_or("");
     let (action, interface) = (text("action"), text("interface"));
-    if action.is_empty() {
-        return Err("action is missing");
+    if !is_name(action) {
+        return Err("action is missing or no word");
     }
-    if interface.is_empty() {
-        return Err("interface is missing");
+    if !is_name(interface) {
+        return Err("interface is missing or no name");
     }
     Ok(interface_event("hotplug", action, interface))
+}
+
+/// netifd's names and actions are words; anything else would end up in the log.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= NAME && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 /// mwan3 says connected and disconnected, netifd ifup and ifdown.

@@ -10,13 +10,17 @@ use crate::net::rtnetlink::{Change, Monitor, TABLE_MAIN};
 pub async fn next(monitor: &mut Monitor, own_protocol: u8) -> std::io::Result<Event> {
     loop {
         let change = monitor.next().await?;
-        if let Some(event) = event(&change).filter(|_| !change.is_of(own_protocol)) {
+        if let Some(event) = event(&change, own_protocol) {
             return Ok(event);
         }
     }
 }
 
-fn event(change: &Change) -> Option<Event> {
+fn event(change: &Change, own_protocol: u8) -> Option<Event> {
+    // What we put there we know of. What goes away may have been taken by another hand.
+    if change.is_of(own_protocol) && !change.is_removal() {
+        return None;
+    }
     let what = match change {
         Change::Link { link, gone } => {
             if link.name.starts_with("tailscale") {

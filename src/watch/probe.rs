@@ -119,6 +119,7 @@ impl Prober {
         if tasks.is_empty() {
             tell(Finding::Nobody);
         }
+        self.control_too(&round, &targets, &tell, &mut tasks);
         join(tasks).await;
         tell(Finding::Over);
     }
@@ -158,17 +159,27 @@ impl Prober {
         for url in &targets.web {
             tasks.push(Box::pin(self.web(round, url, tell)));
         }
-        if round.control {
+        if round.external {
+            for url in &targets.external {
+                tasks.push(Box::pin(self.external(round, url, tell)));
+            }
+        }
+    }
+
+    /// The control server says nothing of a way: it may be down by itself. So it is no target.
+    fn control_too<'a>(
+        &'a self,
+        round: &'a Round,
+        targets: &'a Targets,
+        tell: &'a dyn Fn(Finding),
+        tasks: &mut Vec<Task<'a>>,
+    ) {
+        if round.control && round.effort == Effort::Burst {
             if let Some(url) = &targets.control {
                 let addresses = of_family(&targets.control_addresses, round.family);
                 if !addresses.is_empty() {
                     tasks.push(Box::pin(self.control(round, url, addresses, tell)));
                 }
-            }
-        }
-        if round.external {
-            for url in &targets.external {
-                tasks.push(Box::pin(self.external(round, url, tell)));
             }
         }
     }

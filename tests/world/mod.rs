@@ -114,6 +114,8 @@ pub struct World {
     control_up: bool,
     /// From the question to the control server's answer.
     pub control_delay: Duration,
+    /// The router has an IPv6 default, and nobody is known who could be asked over it.
+    pub v6_untold: bool,
     last_control: Duration,
     steering: [Steering; 2],
     running: bool,
@@ -158,6 +160,7 @@ impl World {
             isps: [isp.clone(), isp],
             control_up: true,
             control_delay: 90 * MS,
+            v6_untold: false,
             last_control: Duration::ZERO,
             steering: Default::default(),
             running: true,
@@ -275,6 +278,19 @@ impl World {
             Fault::Hang => self.hung = self.running && !self.stop_known,
         }
         self.note_life();
+    }
+
+    /// Another hand takes our rules away.
+    pub fn flush_rules(&mut self) {
+        self.steering = Default::default();
+        let what = "a rule is gone".to_string();
+        self.after(MS, Ev::Tell(Input::Event(Event::Kernel { what })));
+    }
+
+    /// Something happens that concerns no uplink.
+    pub fn murmur(&mut self) {
+        let what = "something".to_string();
+        self.step(Input::Event(Event::Changed { what }));
     }
 
     /// Everything that can be put right by others is put right.
@@ -575,7 +591,12 @@ impl World {
                         gateway: None,
                         source: Some(World::address(i)),
                     });
-                    self.after(2 * MS, Ev::Tell(Input::Paths([route, None])));
+                    let v6 = self.v6_untold.then(|| Route {
+                        device: "eth1".into(),
+                        gateway: None,
+                        source: None,
+                    });
+                    self.after(2 * MS, Ev::Tell(Input::Paths([route, v6])));
                 }
                 if *look != Look::Paths {
                     let delay = if self.hung { 2 * S } else { 10 * MS };
@@ -666,6 +687,11 @@ impl World {
             rtt: 30 * MS,
             public,
         };
+        if self.v6_untold && *scope == Scope::Path(Family::V6) {
+            tell(MS, Finding::Nobody);
+            tell(MS, Finding::Over);
+            return;
+        }
         let Some((i, isp)) = device.map(|i| (i, &self.isps[i])) else {
             tell(MS, Finding::Over);
             return;

@@ -24,7 +24,7 @@ impl Core {
             Input::Wake => self.woken_for = None,
             Input::Recover { force } => self.take_recover(now, force),
             Input::Policy(policy) => self.policy = policy,
-            Input::Stop => self.stop(),
+            Input::Stop => self.stop(now),
         }
     }
 
@@ -42,16 +42,19 @@ impl Core {
                 return;
             }
         }
+        let mut about = None;
         let text = match event {
             Event::Down { interface, source } => {
                 if let Some(u) = self.k.uplinks.iter().find(|u| u.is(&interface)) {
                     self.k.said_down.insert(u.device.clone(), now);
+                    about = Some(u.name.clone());
                 }
                 format!("{source}: {interface} is down")
             }
             Event::Up { interface, source } => {
                 if let Some(u) = self.k.uplinks.iter().find(|u| u.is(&interface)) {
                     self.k.said_down.remove(&u.device);
+                    about = Some(u.name.clone());
                 }
                 format!("{source}: {interface} is up")
             }
@@ -66,18 +69,53 @@ impl Core {
                 return;
             }
         };
-        self.hear(now, text);
+        self.hear(now, text, about);
     }
 
-    /// A reason to look at everything.
-    fn hear(&mut self, now: Time, text: String) {
+    /// A reason to look at everything, or only at `about`, the uplink it concerns, when the rest is
+    /// being looked at already.
+    fn hear(&mut self, now: Time, text: String, about: Option<String>) {
         match &self.stage {
-            Stage::Proving { since } if now.saturating_sub(*since) < self.policy.settle => {
-                self.settle_at = Some(*since + self.policy.settle);
+            // Begun anew, an assessment would never end under a steady trickle of events.
+            Stage::Proving { since } => {
+                let since = *since;
+                self.settle_at.get_or_insert(now + self.policy.settle);
+                if now.saturating_sub(since) >= self.policy.settle {
+                    self.doubt(now, about);
+                }
             }
             Stage::Curing { .. } => self.again = true,
+            // The acts need their time; only a word against the way they use cuts it short.
+            Stage::Verifying { .. } if !self.hits_path(about.as_deref()) => {
+                self.settle_at.get_or_insert(now + self.policy.settle);
+            }
             _ => self.prove(now, text),
         }
+    }
+
+    /// Has an uplink prove itself anew within the assessment that runs.
+    fn doubt(&mut self, now: Time, about: Option<String>) {
+        let Some(name) = about else { return };
+        for f in Family::BOTH {
+            let pending = self.k.verdict(&name, f).is_some_and(|j| j.pending());
+            if pending {
+                continue;
+            }
+            if let Some(j) = self.k.verdicts.get_mut(&(name.clone(), f)) {
+                j.forget(now);
+            }
+            self.probe_uplink(now, &name, f, Effort::Burst);
+            let on_path = self.k.path_uplink(f).is_some_and(|u| u.name == name);
+            if on_path && !self.k.path(f).judgement.pending() {
+                self.k.paths[f.at()].judgement.forget(now);
+                self.probe_path(now, f, Effort::Burst);
+            }
+        }
+    }
+
+    fn hits_path(&self, about: Option<&str>) -> bool {
+        let used = |f| self.k.path_uplink(f).map(|u| u.name.as_str());
+        about.is_some() && Family::BOTH.into_iter().any(|f| used(f) == about)
     }
 
     fn take_uplinks(&mut self, now: Time, uplinks: Vec<Uplink>) {
@@ -108,13 +146,13 @@ impl Core {
         }
         // An uplink that appears in the middle of an assessment belongs to it.
         if let Stage::Proving { .. } = self.stage {
-            for name in fresh {
+            for name in fresh.clone() {
                 for f in Family::BOTH {
                     self.probe_uplink(now, &name, f, Effort::Burst);
                 }
             }
         } else if let Some(text) = news {
-            self.hear(now, text);
+            self.hear(now, text, fresh.first().cloned());
         }
     }
 
@@ -140,7 +178,7 @@ impl Core {
     }
 
     fn take_paths(&mut self, now: Time, routes: [Option<Route>; 2]) {
-        self.path_unread = false;
+        let ours = std::mem::take(&mut self.path_unread);
         let first = self.k.paths_read.is_none();
         self.k.paths_read = Some(now);
         let mut moved = Vec::new();
@@ -150,6 +188,11 @@ impl Core {
                 // Public addresses belong to uplinks; another way has another one.
                 self.k.paths[f.at()].judgement = Judgement::default();
                 moved.push(f);
+            }
+        }
+        if let Stage::Proving { since } = self.stage {
+            if ours {
+                self.prove_new_path(now, since, &moved);
             }
         }
         if moved.is_empty() {
@@ -180,6 +223,28 @@ impl Core {
         }
     }
 
+    /// After a move of ours: the path is proved even where the kernel's route did not change, and
+    /// the uplink it uses is asked for the control server unless that was done already.
+    fn prove_new_path(&mut self, now: Time, since: Time, moved: &[Family]) {
+        for f in Family::BOTH {
+            let Some(name) = self.k.path_uplink(f).map(|u| u.name.clone()) else {
+                continue;
+            };
+            let path = &self.k.path(f).judgement;
+            let told = path.pending() || path.open_since(since) || path.shut_since(since);
+            if !told && !moved.contains(&f) {
+                self.probe_path(now, f, Effort::Burst);
+            }
+            let asked = self
+                .k
+                .verdict(&name, f)
+                .is_some_and(|j| j.control_since(since) || j.bursting());
+            if !asked {
+                self.probe_uplink(now, &name, f, Effort::Burst);
+            }
+        }
+    }
+
     fn take_tailnet(&mut self, now: Time, mut tailnet: Tailnet) {
         let old = &self.k.tailnet;
         if tailnet.api != Api::Answers {
@@ -193,7 +258,7 @@ impl Core {
         if old.api != tailnet.api {
             self.k.api_since = now;
         }
-        let new_pid = tailnet.pid.is_some() && old.pid != tailnet.pid;
+        let new_pid = tailnet.pid.is_some() && self.pid != tailnet.pid;
         if new_pid {
             self.k.online_seen = false;
             self.k.offline_since = None;
@@ -208,34 +273,57 @@ impl Core {
                 self.k.offline_since.get_or_insert(now);
             }
         }
-        let stood_up = old.pid.is_some() && new_pid;
+        let stood_up = self.pid.is_some() && new_pid;
+        self.pid = tailnet.pid.or(self.pid);
         self.k.tailnet = tailnet;
         self.k.tailnet_read = Some(now);
         if stood_up && self.stage == Stage::Quiet {
             self.prove(now, "tailscaled was started anew by another hand".into());
         } else if self.stage == Stage::Quiet {
+            self.name_what_people_do(now);
+        }
+        if self.stage == Stage::Quiet {
             if let Some(fault) = self.sick(now) {
                 self.prove(now, fault);
             }
         }
     }
 
+    /// Keeps the faults that are none of ours to cure up to date between assessments.
+    fn name_what_people_do(&mut self, now: Time) {
+        let control = self.k.standing(Purpose::Control);
+        let online = self.k.tailnet.online != Some(false);
+        let is = needs_person(&self.k).map(|what| Fault::NeedsPerson { what });
+        let was = self
+            .faults
+            .iter()
+            .position(|f| matches!(f, Fault::NeedsPerson { .. }));
+        let before = was.map(|at| self.faults.swap_remove(at));
+        self.faults
+            .retain(|f| !matches!(f, Fault::ControlDown { .. }) || control.fresh == 0 || !online);
+        match (before, is) {
+            (Some(_), None) => self.prove(now, "tailscale is wanted again".into()),
+            (before, Some(is)) => {
+                if before.as_ref() != Some(&is) {
+                    self.tell(Notice::Fault {
+                        id: is.id(),
+                        text: is.to_string(),
+                        curable: false,
+                    });
+                }
+                self.faults.insert(0, is);
+            }
+            (None, None) => {}
+        }
+    }
+
     /// What a look in quiet times shows to be wrong, without any packet of ours.
     fn sick(&self, now: Time) -> Option<String> {
-        if self.k.paths_read.is_none() || self.stopped_by_person() {
-            return None;
-        }
+        self.k.paths_read?;
         diagnose(&self.k, now, now + Duration::from_nanos(1))
             .into_iter()
             .find(|f| f.curable() && !matches!(f, Fault::PinnedRoute { .. }))
             .map(|f| f.to_string())
-    }
-
-    fn stopped_by_person(&self) -> bool {
-        matches!(
-            self.k.tailnet.backend,
-            Backend::Stopped | Backend::NeedsLogin | Backend::NeedsMachineAuth
-        )
     }
 
     fn take_finding(&mut self, now: Time, round: u32, scope: Scope, finding: Finding) {
@@ -261,7 +349,11 @@ impl Core {
                 };
                 if on_path && scope.family() == Family::V4 {
                     self.k.epoch = Epoch::begin(now, &self.k.tailnet.flows, true);
-                    self.hear(now, format!("public address changed from {old} to {new}"));
+                    let text = format!("public address changed from {old} to {new}");
+                    match self.stage {
+                        Stage::Verifying { .. } => self.prove(now, text),
+                        _ => self.hear(now, text, None),
+                    }
                 }
             }
             Change::Verdict => {
@@ -305,7 +397,13 @@ impl Core {
                 e.tried.nudge_missing |= r.missing && cure == Cure::Nudge;
             }
         }
-        if matches!(&result, Ok(r) if r.peer_answered) {
+        let asked = self
+            .episode
+            .as_ref()
+            .and_then(|e| e.acts.iter().rev().find(|a| a.cure == cure))
+            .map(|a| a.at);
+        // A nudge of before the path moved says nothing of the path of now.
+        if matches!(&result, Ok(r) if r.peer_answered) && asked >= Some(self.k.epoch.since) {
             self.k.epoch.peer_answered = true;
         }
         self.tell(Notice::Done { cure, result: text });
@@ -338,10 +436,14 @@ impl Core {
             }
             self.k.epoch = Epoch::begin(now, &self.k.tailnet.flows, true);
         }
-        self.hear(now, "asked for by the owner".into());
+        match self.stage {
+            Stage::Verifying { .. } if force => self.prove(now, "asked for by the owner".into()),
+            _ => self.hear(now, "asked for by the owner".into(), None),
+        }
     }
 
-    fn stop(&mut self) {
+    fn stop(&mut self, now: Time) {
+        self.stopped = true;
         for f in Family::BOTH {
             let steering = &self.k.steering[f.at()];
             if steering.to.is_none() && steering.keep.is_none() {
@@ -352,7 +454,12 @@ impl Core {
                 .k
                 .main_default(f)
                 .and_then(|u| self.k.verdict(&u.name, f))
-                .is_some_and(|j| j.verdict == Verdict::Open);
+                .is_some_and(|j| {
+                    // Older than that, an answer says nothing of now.
+                    j.verdict == Verdict::Open
+                        && j.judged_at
+                            .is_some_and(|t| now.saturating_sub(t) <= ANSWER_COUNTS)
+                });
             if main_open {
                 self.k.steering[f.at()] = Steering::default();
                 self.out.push(Action::Steer(f, Steering::default()));

@@ -11,7 +11,7 @@ mod verify;
 use std::time::Duration;
 
 use crate::core::budget::Budget;
-use crate::core::diagnosis::{diagnose, Fault};
+use crate::core::diagnosis::{diagnose, needs_person, Fault};
 use crate::core::episode::{Episode, History, Outcome};
 use crate::core::ladder::{self, Cure, Next};
 use crate::core::tailnet::{Api, Backend, Epoch, Purpose, Tailnet};
@@ -31,6 +31,9 @@ const QUICK_ROUND_TRIPS: u32 = 4;
 
 /// An event's word counts for this long.
 const WORD_COUNTS: Duration = Duration::from_secs(5);
+
+/// At the end, an answer over main's way counts for this long.
+const ANSWER_COUNTS: Duration = Duration::from_secs(60);
 
 /// Before a restart the control server must have answered within this time.
 const CONTROL_FRESH: Duration = Duration::from_secs(5);
@@ -121,6 +124,12 @@ pub struct Core {
     again: bool,
     /// Look once more when a burst of events has settled.
     settle_at: Option<Time>,
+    /// When the paths are asked for again while they are unknown.
+    ask_paths_at: Time,
+    /// Asked to end: nothing more is ordered.
+    stopped: bool,
+    /// The last process of tailscaled that was seen.
+    pid: Option<u32>,
     /// The path was moved and has not been read since.
     path_unread: bool,
     /// The steering before the last order, should the kernel refuse that.
@@ -152,6 +161,9 @@ impl Core {
             return_at: Time::ZERO,
             again: false,
             settle_at: None,
+            ask_paths_at: Time::ZERO,
+            stopped: false,
+            pid: None,
             path_unread: false,
             before: Default::default(),
             left: [None, None],
@@ -191,9 +203,11 @@ impl Core {
     /// Takes one input and says what is to be done.
     pub fn step(&mut self, moment: Moment, input: Input) -> Vec<Action> {
         let now = moment.now;
-        let last = matches!(input, Input::Stop);
+        if self.stopped {
+            return Vec::new();
+        }
         self.take(now, input);
-        if last {
+        if self.stopped {
             return std::mem::take(&mut self.out);
         }
         self.expire(now);
@@ -228,7 +242,7 @@ impl Core {
             Stage::Resting { until, .. } => *until,
         };
         if self.stage == Stage::Quiet {
-            if self.way_back().is_some() {
+            if !self.ways_back().is_empty() {
                 at = at.min(self.return_at);
             }
             if self.silent() {
@@ -316,7 +330,7 @@ impl Core {
     fn probe(&mut self, now: Time, scope: Scope, effort: Effort) {
         self.round = self.round.wrapping_add(1);
         let (round, deadline) = (self.round, now + self.policy.probe_timeout);
-        self.k.judgement_mut(&scope).begin(round, deadline);
+        self.k.judgement_mut(&scope).begin(round, deadline, effort);
         self.out.push(Action::Probe {
             round,
             scope,

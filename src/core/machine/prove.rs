@@ -9,6 +9,7 @@ impl Core {
             self.begin_episode(now, why);
         }
         self.stage = Stage::Proving { since: now };
+        self.ask_paths_at = now + Duration::from_secs(1);
         self.settle_at = None;
         self.again = false;
         self.out.push(Action::Look(Look::All));
@@ -27,6 +28,11 @@ impl Core {
         let now = moment.now;
         if self.path_unread {
             return;
+        }
+        if self.k.paths_read.is_none_or(|t| t < since) && self.ask_paths_at <= now {
+            // The first answer may have been refused.
+            self.ask_paths_at = now + Duration::from_secs(1);
+            self.out.push(Action::Look(Look::Paths));
         }
         self.hasten(now, since);
         let faults = diagnose(&self.k, now, since);
@@ -73,7 +79,9 @@ impl Core {
                 .filter_map(|u| self.k.verdict(&u.name, f)?.rtt)
                 .min();
             if let Some(rtt) = other {
-                let due = since + QUICK.max(rtt * QUICK_ROUND_TRIPS);
+                // A slow line (a satellite) gets the time that it took when it was well.
+                let own = self.k.path(f).judgement.rtt.unwrap_or_default();
+                let due = since + QUICK.max(rtt.max(own) * QUICK_ROUND_TRIPS);
                 let judgement = &mut self.k.paths[f.at()].judgement;
                 judgement.hasten(due);
                 if judgement.expire(now) {
@@ -120,7 +128,16 @@ impl Core {
             .as_ref()
             .map(|e| e.tried.clone())
             .unwrap_or_default();
-        match ladder::next(&faults, &self.policy.allowed, &tried, control) {
+        let next = ladder::next(&faults, &self.policy.allowed, &tried, control);
+        if let Some((cures, until)) = self.still_working(now, &next) {
+            self.stage = Stage::Verifying {
+                since,
+                after: cures,
+                until,
+            };
+            return;
+        }
+        match next {
             Next::Do(cures) if cures == [Cure::Restart] => {
                 let daemon = faults
                     .iter()
@@ -150,6 +167,23 @@ impl Core {
             }
             Next::Nothing(why) => self.rest(now, why),
         }
+    }
+
+    /// The acts that the next cure would repeat or supersede before they had their time, and until
+    /// when they have it. A moved path makes all earlier acts void.
+    fn still_working(&self, now: Time, next: &Next) -> Option<(Vec<Cure>, Time)> {
+        let Next::Do(cures) = next else { return None };
+        let acts = self.episode.iter().flat_map(|e| &e.acts);
+        let running: Vec<(Cure, Time)> = acts
+            .filter(|a| !matches!(a.cure, Cure::Steer(_)) && a.at >= self.k.epoch.since)
+            .map(|a| (a.cure, a.at + a.cure.patience()))
+            .filter(|(_, until)| *until > now)
+            .collect();
+        let waits = |c: &Cure| *c == Cure::Restart || running.iter().any(|(r, _)| r == c);
+        let until = running.iter().map(|(_, until)| *until).max()?;
+        let steers = cures.iter().any(|c| matches!(c, Cure::Steer(_)));
+        (!steers && cures.iter().all(waits))
+            .then(|| (running.iter().map(|(c, _)| *c).collect(), until))
     }
 
     fn rounds_over(&self) -> bool {

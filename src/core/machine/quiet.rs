@@ -22,8 +22,17 @@ impl Core {
         }
         let well = self.faults.is_empty() && self.k.tailnet.api == Api::Answers;
         self.budget.health(now, well, &self.policy.limits);
-        if let Some((family, name)) = self.way_back() {
-            self.consider_return(now, family, &name);
+        if self
+            .went_back
+            .is_some_and(|t| now.saturating_sub(t) >= FLAP_WITHIN)
+        {
+            // It held.
+            self.went_back = None;
+            self.flaps = 0;
+        }
+        let better = self.ways_back();
+        if !better.is_empty() {
+            self.consider_return(now, &better);
         }
     }
 
@@ -35,28 +44,33 @@ impl Core {
         now.saturating_sub(self.k.tailnet_read.unwrap_or_default())
     }
 
-    /// The better uplink that the mark could go back to, where it is steered away from one.
-    pub(super) fn way_back(&self) -> Option<(Family, String)> {
-        Family::BOTH.into_iter().find_map(|f| {
-            let to = self.k.steering[f.at()].to.as_ref()?;
-            let better = self
-                .k
-                .uplinks
-                .iter()
-                .take_while(|u| u.device != to.device)
-                .find(|u| u.way(f).is_some());
-            match better {
-                Some(u) => Some((f, u.name.clone())),
-                // Steered to the best there is, and main agrees: the steering is not needed. But an
-                // uplink that was left and is away just now would come back as main's default, dead.
-                None if self.left[f.at()].is_none() => self
-                    .k
-                    .main_default(f)
-                    .filter(|u| u.device == to.device)
+    /// The better uplinks that the mark could go back to, where it is steered away from them: the
+    /// best first.
+    pub(super) fn ways_back(&self) -> Vec<(Family, String)> {
+        let mut ways = Vec::new();
+        for f in Family::BOTH {
+            let Some(to) = &self.k.steering[f.at()].to else {
+                continue;
+            };
+            let better = self.k.uplinks.iter();
+            let better = better.take_while(|u| u.device != to.device);
+            let before = ways.len();
+            ways.extend(
+                better
+                    .filter(|u| u.way(f).is_some())
                     .map(|u| (f, u.name.clone())),
-                None => None,
+            );
+            // Steered to the best there is, and main agrees: the steering is not needed. But an
+            // uplink that was left and is away just now would come back as main's default, dead.
+            if ways.len() == before && self.left[f.at()].is_none() {
+                let main = self.k.main_default(f);
+                ways.extend(
+                    main.filter(|u| u.device == to.device)
+                        .map(|u| (f, u.name.clone())),
+                );
             }
-        })
+        }
+        ways
     }
 
     /// How long the better uplink must be open, grown by each way back that broke.
@@ -64,25 +78,35 @@ impl Core {
         self.policy.hold * 2u32.pow(self.flaps)
     }
 
-    fn consider_return(&mut self, now: Time, family: Family, name: &str) {
-        let every = RETURN_EVERY
-            .min(self.policy.hold / 10)
-            .max(Duration::from_millis(500));
+    fn consider_return(&mut self, now: Time, better: &[(Family, String)]) {
+        let every = self.return_every();
         if self.return_at <= now {
             self.return_at = now + every;
-            for f in Family::BOTH {
-                self.probe_uplink(now, name, f, Effort::Beat);
+            for (f, name) in better {
+                self.probe_uplink(now, name, *f, Effort::Beat);
             }
         }
-        let stable = self.k.verdict(name, family).is_some_and(|j| {
-            j.verdict == Verdict::Open
-                && now.saturating_sub(j.since) >= self.hold()
-                && j.judged_at
-                    .is_some_and(|t| now.saturating_sub(t) <= JUST_NOW)
-        });
-        if stable {
+        let stable = better
+            .iter()
+            .find(|(f, name)| self.stable(now, name, *f, JUST_NOW));
+        if let Some((_, name)) = stable {
             self.go_back(now, name);
         }
+    }
+
+    fn return_every(&self) -> Duration {
+        RETURN_EVERY
+            .min(self.policy.hold / 10)
+            .max(Duration::from_millis(500))
+    }
+
+    /// Open without a break for the hold, with an answer not older than `fresh`.
+    fn stable(&self, now: Time, name: &str, family: Family, fresh: Duration) -> bool {
+        self.k.verdict(name, family).is_some_and(|j| {
+            j.verdict == Verdict::Open
+                && now.saturating_sub(j.since) >= self.hold()
+                && j.judged_at.is_some_and(|t| now.saturating_sub(t) <= fresh)
+        })
     }
 
     /// Moves each family that can go back to `name`, and keeps the flows of the backup alive.
@@ -100,11 +124,8 @@ impl Core {
             let Some(from) = self.k.steering[f.at()].to.clone() else {
                 continue;
             };
-            let open = self
-                .k
-                .verdict(name, f)
-                .is_some_and(|j| j.verdict == Verdict::Open);
-            if !open {
+            // The families are probed together; the second answer is a moment old or to come.
+            if !self.stable(now, name, f, self.return_every() * 2) {
                 continue;
             }
             let by_main = self

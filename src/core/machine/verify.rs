@@ -26,6 +26,11 @@ impl Core {
         if self.control_has_answered(since, &faults) {
             return self.cure(now, since, &[Cure::Renew], &faults);
         }
+        let hopeless =
+            |f: &Fault| matches!(f, Fault::NeedsPerson { .. } | Fault::OutsideDown { .. });
+        if faults.iter().any(hopeless) {
+            return self.decide(moment, since, faults);
+        }
         if now < until {
             if self.since_look(now) >= VERIFY_EVERY {
                 self.out.push(Action::Look(Look::Tailnet));
@@ -86,13 +91,6 @@ impl Core {
                 false => Outcome::Passed,
             },
         );
-        // What was kept for the flows of the old way is not needed any more.
-        for f in Family::BOTH {
-            if self.k.steering[f.at()].keep.take().is_some() {
-                let steering = self.k.steering[f.at()].clone();
-                self.out.push(Action::Steer(f, steering));
-            }
-        }
     }
 
     pub(super) fn end(&mut self, now: Time, outcome: Outcome) {
@@ -102,6 +100,13 @@ impl Core {
         self.beat_at = now + self.policy.interval;
         self.return_at = now;
         self.faults.retain(|f| !f.curable());
+        // What was kept for the flows of the old way is not needed any more.
+        for f in Family::BOTH {
+            if self.k.steering[f.at()].keep.take().is_some() {
+                let steering = self.k.steering[f.at()].clone();
+                self.out.push(Action::Steer(f, steering));
+            }
+        }
         let Some(mut e) = self.episode.take() else {
             return;
         };

@@ -38,6 +38,17 @@ pub enum Change {
 }
 
 impl Change {
+    /// Whether something went away.
+    pub fn is_removal(&self) -> bool {
+        match self {
+            Self::Link { gone, .. }
+            | Self::Address { gone, .. }
+            | Self::Route { gone, .. }
+            | Self::Rule { gone, .. } => *gone,
+            Self::Overrun => false,
+        }
+    }
+
     /// Whether this is a rule or a route that `protocol` put there.
     pub fn is_of(&self, protocol: u8) -> bool {
         match self {
