@@ -12,3 +12,4 @@ pub mod stun;
 pub mod thread;
 #[cfg(feature = "tls")]
 pub mod tls;
+pub mod worker;
