@@ -4,8 +4,11 @@ A scenario takes a settled World, does its harm, and raises Failed with a
 sentence when something that must hold does not.
 """
 
+import json
+import re
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from . import byhand, plan
 from .hosts import wait_until
@@ -18,6 +21,9 @@ CONNECTED_AFTER = 5.0
 
 # So long the tailnet is given to come back after the trigger.
 PATIENCE = 30.0
+
+# What the idle daemon may hold of a small router's memory: VmRSS, in kB.
+IDLE_KB = 1500
 
 TAILOVER_CONFIG = """\
 config tailover 'main'
@@ -365,6 +371,31 @@ def all_down_no_cure(world):
     return f"ping {seconds(world.pings.back(restored, 4))} after the uplinks' return"
 
 
+def idle_memory(world):
+    """The daemon that has nothing to do is small, also after a full burst of probes."""
+    start_tailover(world)
+    pid = world.router.tailover.pid
+
+    def quiet():
+        status = world.router.host.run(["tailover", "status", "--json"], check=False)
+        return status.startswith("{") and json.loads(status)["stage"] == "quiet"
+
+    def worker_ended():
+        # proc_pid_children(5): also a zombie would be in the list.
+        return not Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+    def burst_over():
+        return quiet() and worker_ended()
+
+    wait_until(burst_over, PATIENCE, "quiet after the start")
+    world.router.host.run(["tailover", "recover"], check=False)
+    wait_until(burst_over, PATIENCE, "quiet after the burst")
+    status = Path(f"/proc/{pid}/status").read_text()
+    sizes = dict(re.findall(r"(VmRSS|RssAnon):\s+(\d+) kB", status))
+    expect(int(sizes["VmRSS"]) <= IDLE_KB, f"VmRSS {sizes['VmRSS']} kB, wanted {IDLE_KB}")
+    return f"VmRSS {sizes['VmRSS']} kB, of it anonymous {sizes['RssAnon']} kB"
+
+
 @dataclass(frozen=True)
 class Scenario:
     """One entry of `lab test`: the function, the peer's kind, whether it needs tailover."""
@@ -398,4 +429,5 @@ SCENARIOS = [
     Scenario(control_down_no_cure, tailover=True),
     Scenario(all_down_no_cure, tailover=True),
     Scenario(failover_derp, peer="derp-only", tailover=True),
+    Scenario(idle_memory, tailover=True),
 ]

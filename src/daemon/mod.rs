@@ -34,6 +34,7 @@ use crate::cure::{restart, tailscaled};
 use crate::net::rtnetlink::{Client as Netlink, Monitor};
 use crate::net::socket::Egress;
 use crate::net::thread;
+use crate::net::worker;
 use crate::tailscale::localapi::{mask, LocalApi};
 use crate::ubus::blobmsg::{table_from_json, Table, Type, Value};
 use crate::ubus::client::{Call, Client, Handle, Happening};
@@ -153,6 +154,8 @@ pub fn run(settings: Settings, file: &Path) -> Result<(), Refusal> {
     let _lock = lock(&settings.state_dir)?;
     let executor = Rc::new(LocalExecutor::new());
     let mut daemon = Daemon::new(Rc::clone(&executor), settings, file, false)?;
+    let parent = worker::use_process(worker::Program::this());
+    executor.spawn(parent.run()).detach();
     smol::block_on(executor.run(async {
         daemon.read_interfaces_once().await;
         daemon.adopt();

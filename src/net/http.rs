@@ -18,7 +18,7 @@ use ureq::unversioned::transport::{
 };
 
 use super::socket::Egress;
-use super::thread;
+use super::{thread, worker};
 
 /// ureq's buffers each way. A probe's answer is small, and so is our memory.
 const BUFFER: usize = 8 * 1024;
@@ -189,6 +189,8 @@ pub enum FetchError {
     BadRequest(String),
     /// Not started: too many blocking calls are under way.
     Busy(String),
+    /// The process that does the requests failed: not started, or ended before the answer.
+    Worker(String),
 }
 
 impl fmt::Display for FetchError {
@@ -202,16 +204,25 @@ impl fmt::Display for FetchError {
             Self::TooBig(limit) => write!(f, "the answer is longer than {limit} bytes"),
             Self::BadRequest(text) => write!(f, "bad request: {text}"),
             Self::Busy(text) => f.write_str(text),
+            Self::Worker(text) => write!(f, "the fetch worker failed: {text}"),
         }
     }
 }
 
 impl std::error::Error for FetchError {}
 
-/// Does a request on a thread of its own and waits for it, at most the request's time-out.
+/// Does a request and waits for it, at most the request's time-out: over TCP in the calling thread's
+/// worker process where [`worker::use_process`] was called, else on a thread of its own.
 ///
-/// A thread still blocked then is left to end by itself.
+/// A thread still blocked at the time-out is left to end by itself.
 pub async fn fetch(request: Request) -> Result<Response, FetchError> {
+    let request = match &request.via {
+        Via::Unix(_) => request,
+        Via::Tcp { .. } => match worker::fetch(request).await {
+            Ok(result) => return result,
+            Err(request) => request,
+        },
+    };
     match thread::run(request.timeout, move || fetch_blocking(&request)).await {
         Ok(result) => result,
         Err(thread::Error::Timeout) => Err(FetchError::Timeout),

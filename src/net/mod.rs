@@ -11,3 +11,4 @@ pub mod stun;
 pub mod thread;
 #[cfg(feature = "tls")]
 pub mod tls;
+pub mod worker;

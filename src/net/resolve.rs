@@ -1,9 +1,10 @@
 //! Names to addresses by the system's resolver, without blocking the caller.
 
+use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use super::thread;
+use super::{thread, worker};
 
 /// Looks a name up, or reads it as an address. In the order the resolver prefers, each once.
 ///
@@ -13,20 +14,26 @@ pub async fn resolve(host: &str, timeout: Duration) -> Result<Vec<IpAddr>, Strin
     if let Ok(address) = host.parse() {
         return Ok(vec![address]);
     }
-    let name = host.to_string();
-    let lookup = thread::run(timeout, move || {
-        let found = (name.as_str(), 0).to_socket_addrs()?;
-        Ok::<_, std::io::Error>(found.map(|address| address.ip()).collect::<Vec<_>>())
-    });
-    let mut found = lookup
-        .await
-        .map_err(|e| format!("{host}: {e}"))?
-        .map_err(|e| format!("{host}: {e}"))?;
+    let found = match worker::resolve(host, timeout).await {
+        Some(found) => found,
+        None => {
+            let name = host.to_string();
+            let lookup = thread::run(timeout, move || look_up(&name));
+            let found = lookup.await.map_err(|e| format!("{host}: {e}"))?;
+            found.map_err(|e| e.to_string())
+        }
+    };
+    let mut found = found.map_err(|e| format!("{host}: {e}"))?;
     found.dedup();
     if found.is_empty() {
         return Err(format!("{host}: no address"));
     }
     Ok(found)
+}
+
+/// Looks a name up on the calling thread, which must not be the daemon's.
+pub(super) fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {
+    Ok((name, 0).to_socket_addrs()?.map(|a| a.ip()).collect())
 }
 
 #[cfg(test)]

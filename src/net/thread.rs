@@ -58,26 +58,36 @@ impl Drop for Place {
     }
 }
 
+/// Runs `work` on a thread of its own.
+///
+/// # Errors
+/// Only [`Error::Busy`].
+pub fn start(work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    let Some(place) = Place::take() else {
+        let text = format!("{MAX_THREADS} blocking calls are under way already");
+        return Err(Error::Busy(text));
+    };
+    std::thread::Builder::new()
+        .name("blocking".into())
+        .stack_size(STACK)
+        .spawn(move || {
+            let _place = place;
+            work();
+        })
+        .map_err(|e| Error::Busy(format!("no thread: {e}")))?;
+    Ok(())
+}
+
 /// Runs `work` on a thread of its own and waits for it, at most `timeout`.
 pub async fn run<T: Send + 'static>(
     timeout: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Error> {
-    let Some(place) = Place::take() else {
-        let text = format!("{MAX_THREADS} blocking calls are under way already");
-        return Err(Error::Busy(text));
-    };
     let (sender, receiver) = smol::channel::bounded(1);
-    std::thread::Builder::new()
-        .name("blocking".into())
-        .stack_size(STACK)
-        .spawn(move || {
-            let result = work();
-            drop(place);
-            // Nobody listens any more when the time-out came first.
-            let _ = sender.try_send(result);
-        })
-        .map_err(|e| Error::Busy(format!("no thread: {e}")))?;
+    start(move || {
+        // Nobody listens any more when the time-out came first.
+        let _ = sender.try_send(work());
+    })?;
     // The channel only closes without a result when `work` panics.
     let result = within(timeout, async {
         receiver.recv().await.map_err(io::Error::other)

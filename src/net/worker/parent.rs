@@ -1,0 +1,231 @@
+//! The daemon's side: starts the worker at the first request, ends it when it has nothing to do.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use smol::channel::{self, Receiver, Sender};
+use smol::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use smol::{Async, Timer};
+
+use super::super::http::FetchError;
+use super::super::socket::within;
+use super::super::thread::MAX_THREADS;
+use super::{lines, Ask, Told, MAX_LINE};
+
+/// A worker that nobody waits for is ended after this: a burst of probes has smaller pauses.
+const IDLE: Duration = Duration::from_secs(3);
+
+/// Bytes read at a time. Most answers are a few hundred long.
+const READ: usize = 2 * 1024;
+
+/// The program that becomes the worker.
+#[derive(Debug, Clone)]
+pub struct Program {
+    pub path: PathBuf,
+    pub arguments: Vec<String>,
+}
+
+impl Program {
+    /// This very program, also after its file was replaced by an upgrade (proc(5), `exe`), with the
+    /// subcommand that serves.
+    pub fn this() -> Self {
+        Self {
+            path: "/proc/self/exe".into(),
+            arguments: vec!["fetch-worker".into()],
+        }
+    }
+}
+
+/// A request on its way, and where its answer goes.
+struct Job {
+    ask: Ask,
+    answer: Answer,
+}
+
+type Answer = Sender<Result<Told, FetchError>>;
+
+thread_local! {
+    /// The worker of this thread's requests. The daemon has one thread.
+    static HERE: RefCell<Option<Line>> = const { RefCell::new(None) };
+}
+
+/// The way to [`Parent::run`].
+#[derive(Clone)]
+pub(super) struct Line(Sender<Job>);
+
+pub(super) fn of_this_thread() -> Option<Line> {
+    HERE.with_borrow(Option::clone)
+}
+
+/// From now on this thread's requests and lookups are done by `program`, while the returned
+/// [`Parent`] runs.
+pub fn use_process(program: Program) -> Parent {
+    let (sender, jobs) = channel::bounded(MAX_THREADS);
+    HERE.set(Some(Line(sender)));
+    Parent { program, jobs }
+}
+
+impl Line {
+    pub(super) async fn ask(&self, ask: Ask, timeout: Duration) -> Result<Told, FetchError> {
+        let (answer, answered) = channel::bounded(1);
+        let exchange = async {
+            let ended = |_| FetchError::Worker("nobody runs it".into());
+            if let Err(e) = self.0.send(Job { ask, answer }).await {
+                return Ok(Err(ended(e.to_string())));
+            }
+            let told = answered.recv().await;
+            Ok(told.unwrap_or_else(|e| Err(ended(e.to_string()))))
+        };
+        // Only time can fail here.
+        within(timeout, exchange)
+            .await
+            .unwrap_or(Err(FetchError::Timeout))
+    }
+}
+
+/// Starts, feeds and ends the worker.
+pub struct Parent {
+    program: Program,
+    jobs: Receiver<Job>,
+}
+
+impl Parent {
+    /// Runs for ever. The worker ends when this is dropped, and is waited for.
+    pub async fn run(self) {
+        while let Ok(job) = self.jobs.recv().await {
+            let mut worker = match Worker::start(&self.program) {
+                Ok(worker) => worker,
+                Err(e) => {
+                    let text = format!("cannot be started: {e}");
+                    // Nobody waits any more when the time-out came first.
+                    let _ = job.answer.try_send(Err(FetchError::Worker(text)));
+                    continue;
+                }
+            };
+            let waiting = RefCell::new(BTreeMap::new());
+            let why = worker.work(job, &self.jobs, &waiting).await;
+            log::debug!("the fetch worker {}: {why}", worker.child.id());
+            drop(worker);
+            for answer in waiting.into_inner().into_values() {
+                // As above.
+                let _ = answer.try_send(Err(FetchError::Worker(why.clone())));
+            }
+        }
+    }
+}
+
+/// A running worker; dropped, it is ended and waited for.
+struct Worker {
+    child: Child,
+    input: Async<ChildStdin>,
+    output: BufReader<Async<ChildStdout>>,
+}
+
+impl Worker {
+    fn start(program: &Program) -> io::Result<Self> {
+        let mut child = Command::new(&program.path)
+            .arg0("tailover")
+            .args(&program.arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let pipes = match (child.stdin.take(), child.stdout.take()) {
+            (Some(input), Some(output)) => Async::new(input).map(|i| (i, output)),
+            _ => Err(io::ErrorKind::BrokenPipe.into()),
+        };
+        let pipes = pipes.and_then(|(input, output)| Ok((input, Async::new(output)?)));
+        match pipes {
+            Ok((input, output)) => Ok(Self {
+                child,
+                input,
+                output: BufReader::with_capacity(READ, output),
+            }),
+            Err(e) => {
+                end(&mut child);
+                Err(e)
+            }
+        }
+    }
+
+    /// Says why it is over.
+    async fn work(
+        &mut self,
+        first: Job,
+        jobs: &Receiver<Job>,
+        waiting: &RefCell<BTreeMap<u64, Answer>>,
+    ) -> String {
+        let (input, output) = (&mut self.input, &mut self.output);
+        smol::future::or(read(output, waiting), write(input, first, jobs, waiting)).await
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+/// Kills and reaps. What it might still do, nobody waits for; so it needs no farewell.
+fn end(child: &mut Child) {
+    // Both fail only where it has been reaped already.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+async fn read(
+    output: &mut BufReader<Async<ChildStdout>>,
+    waiting: &RefCell<BTreeMap<u64, Answer>>,
+) -> String {
+    loop {
+        let mut line = Vec::new();
+        match output.take(MAX_LINE).read_until(b'\n', &mut line).await {
+            Ok(0) => return "it has ended".into(),
+            Ok(_) => {}
+            Err(e) => return e.to_string(),
+        }
+        let Some((id, told)) = lines::read_told(&line) else {
+            return "it said what is no answer".into();
+        };
+        if let Some(answer) = waiting.borrow_mut().remove(&id) {
+            // Nobody waits any more when the time-out came first.
+            let _ = answer.try_send(Ok(told));
+        }
+    }
+}
+
+async fn write(
+    input: &mut Async<ChildStdin>,
+    first: Job,
+    jobs: &Receiver<Job>,
+    waiting: &RefCell<BTreeMap<u64, Answer>>,
+) -> String {
+    let mut job = first;
+    for id in 0.. {
+        let line = lines::ask(id, &job.ask);
+        waiting.borrow_mut().insert(id, job.answer);
+        if let Err(e) = input.write_all(&line).await {
+            return e.to_string();
+        }
+        let more = async { jobs.recv().await.ok() };
+        let idle = async {
+            loop {
+                Timer::after(IDLE).await;
+                // The asker has gone when its time was over.
+                waiting.borrow_mut().retain(|_, answer| !answer.is_closed());
+                if waiting.borrow().is_empty() {
+                    return None;
+                }
+            }
+        };
+        match smol::future::or(more, idle).await {
+            Some(next) => job = next,
+            None => break,
+        }
+    }
+    "it was idle".into()
+}
