@@ -183,9 +183,9 @@ fn nothing_comes_of(name: &str) {
     let (alarms, rounds) = (alarms(&said), assessments(&w).len());
     assert!(rounds >= 1, "{name}: nobody looked");
     assert!(rounds <= alarms, "{name}: {rounds} for {alarms} words");
-    // The path and two uplinks, IPv4 only, in each; and the beats of a healthy minute.
+    // The path in both families and two uplinks, in each; and the beats of healthy minutes.
     let beats = (w.now.as_secs() / policy().interval.as_secs() + 1) as usize;
-    let most = 3 * rounds + beats;
+    let most = 4 * rounds + 2 * beats;
     assert!(probes(&w) <= most, "{name}: {} probes", probes(&w));
     assert_eq!(*w.core.stage(), Stage::Quiet);
 }
@@ -327,7 +327,7 @@ fn a_burst_of_the_same_word_is_one_assessment() {
     }
     w.run(policy().settle);
     assert_eq!(assessments(&w).len(), 1);
-    assert_eq!(probes(&w), 3, "the path and two uplinks");
+    assert_eq!(probes(&w), 4, "the path in both families and two uplinks");
     // At the start, and once more when the burst has settled.
     assert_eq!(w.count(|a| *a == Action::Look(Look::All)), 2);
     w.run(5 * S);
