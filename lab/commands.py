@@ -147,6 +147,7 @@ def _try(world, scenario):
     except _BROKEN as problem:
         if scenario.tailover:
             _show_log()
+            _say(world.router.host.run(["tailover", "status", "--json"], check=False).strip())
         elif not isinstance(problem, Failed):
             traceback.print_exc()
         return "failed", str(problem)
