@@ -54,6 +54,7 @@ def _arguments():
     measure.add_argument("--cure", choices=["tailover", "hand"], default="tailover")
     test = commands.add_parser("test", parents=[world], help="run the scenarios")
     test.add_argument("names", nargs="*", help="only those whose name contains one of these")
+    test.add_argument("--all", action="store_true", help="the rare ones too")
     test.add_argument("--list", action="store_true", help="name them and do nothing")
     return parser.parse_args()
 

@@ -9,7 +9,8 @@ import traceback
 from . import scenarios
 from .hosts import HostError
 from .paths import LOGS, TAILOVER_INSIDE
-from .scenarios import Failed, fail_back, fail_over, seconds, start_tailover
+from .sandbox import NOT_UP
+from .steps import Failed, fail_back, fail_over, seconds, start_tailover
 from .world import World
 
 # The demo watches the dead tailnet for so long before it believes it.
@@ -32,7 +33,7 @@ def up(options):
 
 def test(options):
     """Runs the scenarios; fails when one fails."""
-    chosen = [s for s in scenarios.SCENARIOS if _picked(s, options.names)]
+    chosen = [s for s in scenarios.SCENARIOS if _picked(s, options)]
     if options.list:
         for scenario in chosen:
             print(f"{scenario.name}: {scenario.run.__doc__.splitlines()[0]}")
@@ -133,25 +134,40 @@ def _try(world, scenario):
         world.settle(scenario.peer)
     except _BROKEN as problem:
         return "failed", f"the lab did not settle: {problem}"
+    since = time.monotonic()
     try:
-        return "passed", scenario.run(world)
+        text = scenario.run(world)
+        restarts = world.watch.restarts(since)
+        if restarts > scenario.restarts:
+            raise Failed(f"{restarts} restarts of tailscaled: {text}")
+        world.router.stop_tailover()
+        if left := world.router.traces_of_tailover():
+            raise Failed(f"left behind: {left}")
+        return "passed", f"{text} ({restarts} restarts, {time.monotonic() - since:.0f} s)"
     except _BROKEN as problem:
         if scenario.tailover:
             _show_log()
+            _say(world.router.host.run(["tailover", "status", "--json"], check=False).strip())
         elif not isinstance(problem, Failed):
             traceback.print_exc()
         return "failed", str(problem)
 
 
-def _picked(scenario, names):
-    return not names or any(name in scenario.name for name in names)
+def _picked(scenario, options):
+    if options.names:
+        return any(name in scenario.name for name in options.names)
+    return options.all or not scenario.rare
 
 
 def _world(options):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     begun = time.monotonic()
-    world = World(TAILOVER_INSIDE.exists(), options.rp_filter, options.source_routes)
-    world.start()
+    try:
+        world = World(TAILOVER_INSIDE.exists(), options.rp_filter, options.source_routes)
+        world.start()
+    except _BROKEN:
+        traceback.print_exc()
+        sys.exit(NOT_UP)
     _say(f"lab: up after {time.monotonic() - begun:.1f} s: {world.describe()}")
     return world
 
@@ -160,7 +176,9 @@ def _show_log():
     """The end of tailover's log, for a scenario that failed."""
     file = LOGS / "router-tailover.log"
     if file.exists():
-        for line in file.read_text().splitlines()[-60:]:
+        # Of debug lines only its own; ureq's tell of every step.
+        lines = [line for line in file.read_text().splitlines() if "[ureq" not in line]
+        for line in lines[-60:]:
             _say(f"    | {line}")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from . import internet, plan, procd
 from .hosts import Host, link, wait_until
 from .mwan3 import Mwan3
-from .paths import BIN, STATE, TAILOVER_INSIDE, TREE, TREE_INSIDE
+from .paths import BIN, LOGS, STATE, TAILOVER_INSIDE, TREE, TREE_INSIDE
 
 _SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -77,7 +77,8 @@ class Router:
             self.host.sysctl(**{f"ipv4__conf__{name}__rp_filter": rp_filter})
         link(self.host, plan.LAN_DEVICE, self.lan, "eth0")
         self.tailover = None
-        self._doubles = False
+        self._tailover_log = 0
+        self._ubus = []
         self._dns = None
 
     def _install(self):
@@ -207,7 +208,25 @@ class Router:
     def start_tailover(self, config):
         """Starts `tailover run` with the given /etc/config/tailover."""
         self.host.write("config/tailover", config)
+        log = LOGS / "router-tailover.log"
+        self._tailover_log = log.stat().st_size if log.exists() else 0
         self.tailover = self.host.spawn("tailover", ["/usr/sbin/tailover", "run"])
+
+    def log_of_tailover(self):
+        """What the tailover that was started last has written."""
+        with open(LOGS / "router-tailover.log", "rb") as log:
+            log.seek(self._tailover_log)
+            return log.read().decode()
+
+    def traces_of_tailover(self):
+        """Rules and routes with tailover's protocol number; empty when it left nothing."""
+        lines = []
+        for family in ("-4", "-6"):
+            rules = self.host.run(["ip", "-d", family, "rule", "show"])
+            lines += [line for line in rules.splitlines() if "proto 122" in line]
+            routes = ["ip", family, "route", "show", "table", "all", "proto", "122"]
+            lines += self.host.run(routes).splitlines()
+        return lines
 
     def stop_tailover(self):
         """Stops it as procd would and takes away what it may leave, or does nothing."""
@@ -226,14 +245,39 @@ class Router:
         netifd = BIN / "netifd"
         if not Path(ubusd).exists() or not netifd.exists():
             return
-        self._doubles = True
         self._write_state()
-        self.host.sh("mkdir -p /run/ubus")
-        self.host.spawn("ubusd", [ubusd, "-s", "/run/ubus/ubus.sock"])
+        self.host.sh("mkdir -p /run/ubus; rm -f /run/ubus/ubus.sock")
+        self._ubus = [self.host.spawn("ubusd", [ubusd, "-s", "/run/ubus/ubus.sock"])]
         wait_until(self.host.path("/run/ubus/ubus.sock").exists, 5, "ubusd's socket")
-        self.host.spawn("netifd", [netifd, "--state", procd.STATE_FILE])
+        self._ubus.append(self.host.spawn("netifd", [netifd, "--state", procd.STATE_FILE]))
         ubus = [BIN / "ubus", "call", "network.interface", "dump"]
         wait_until(lambda: self.host.run(ubus, check=False), 5, "netifd's double")
+
+    def kill_ubus(self):
+        """ubusd and netifd's double die at once."""
+        for process in self._ubus:
+            process.kill()
+            process.wait()
+        self._ubus = []
+
+    def revive_ubus(self):
+        """Starts them again, or does nothing while they run."""
+        if not self._ubus:
+            self._start_ubus()
+
+    def set_rp_filter(self, value):
+        """Sets the kernel's reverse path filter on every device: the larger value counts."""
+        self.host.sysctl(ipv4__conf__all__rp_filter=value)
+
+    def set_source_routes(self, wanted):
+        """Makes the IPv6 defaults source-specific, or plain again."""
+        self.source_routes = wanted
+        for isp in plan.ISPS:
+            # The kernel takes the source as part of the route's name: the other one has to go.
+            self.host.sh(f"ip -6 route del default dev {isp.device}", check=False)
+            self.host.sh(f"ip -6 route del default from {isp.prefix6} dev {isp.device}", check=False)
+            self.host.sh(self._addresses(isp))
+        self._write_state()
 
     def _write_state(self):
         """What the doubles of netifd and mwan3 answer with; procd's part is procd's."""
@@ -242,7 +286,7 @@ class Router:
 
     def _changed(self, action, interface):
         """Has netifd's double tell its subscribers; the state file is written before."""
-        if self._doubles:
+        if self._ubus:
             what = json.dumps({"action": action, "interface": interface})
             self.host.run([BIN / "ubus", "call", "lab.netifd", "change", what])
 

@@ -13,6 +13,8 @@ import sys
 
 from .paths import HOSTS_FILE, SANDBOX_PID, STATE, TARGET, TREE
 
+# The lab could not be brought up: worth one more try (EX_TEMPFAIL of sysexits.h).
+NOT_UP = 75
 # The exit code by which automake and meson too know a skipped test.
 SKIPPED = 77
 
@@ -86,18 +88,28 @@ def enter(arguments, tailover=None):
     if tailover:
         os.dup2(os.open(tailover, os.O_RDONLY), _TAILOVER_FD)
         descriptors = (_TAILOVER_FD,)
+    code = _run_child(command, descriptors)
+    if code == NOT_UP:
+        print("lab: *** THE LAB DID NOT COME UP; TRYING ONCE MORE ***", flush=True)
+        code = _run_child(command, descriptors)
+    # A child that ended by a signal has a negative code.
+    sys.exit(code if code >= 0 else 128 - code)
+
+
+def _run_child(command, descriptors):
+    for descriptor in descriptors:
+        # The child before has read it to its end.
+        os.lseek(descriptor, 0, os.SEEK_SET)
     # A session of its own: Ctrl-C comes to this process alone, which ends the rest.
     child = subprocess.Popen(command, cwd=TREE, pass_fds=descriptors, start_new_session=True)
     SANDBOX_PID.write_text(str(child.pid))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
     try:
-        code = child.wait()
+        return child.wait()
     finally:
         child.kill()
         SANDBOX_PID.unlink(missing_ok=True)
-    # A child that ended by a signal has a negative code.
-    sys.exit(code if code >= 0 else 128 - code)
 
 
 def _interrupted(number, _frame):

@@ -34,11 +34,19 @@ class Node:
     def join(self, key):
         """Brings the node up with an auth key and waits for its addresses."""
         wait_until(self.host.path(_SOCKET).exists, 10, f"tailscaled's socket on {self.host.name}")
+        self.up(f"--authkey={key}")
+
+    def up(self, *more):
+        """`tailscale up` with the flags it was joined with: it insists on all of them."""
         self.host.run(
             [BIN / "tailscale", "up", f"--login-server=https://{plan.HEADSCALE_NAME}"]
-            + [f"--authkey={key}", "--accept-dns=false", f"--hostname={self.host.name}"],
+            + ["--accept-dns=false", f"--hostname={self.host.name}", *more],
             timeout=40,
         )
+
+    def down(self):
+        """`tailscale down`, as its user types it."""
+        self.host.run([BIN / "tailscale", "down"])
 
     def call(self, method, path, body=None, timeout=3):
         """One LocalAPI call; returns status code and text. Raises OSError."""
@@ -58,6 +66,13 @@ class Node:
         if code != 200:
             raise OSError(f"LocalAPI: status {code}")
         return json.loads(text)
+
+    def answers(self):
+        """Whether tailscaled answers at all."""
+        try:
+            return bool(self.status(False))
+        except (OSError, ValueError):
+            return False
 
     def addresses(self):
         """The node's tailnet addresses, IPv4 first."""
@@ -92,6 +107,11 @@ class Node:
         """Local addresses of its established TCP flows to the control server."""
         return self._sources(plan.HEADSCALE)
 
+    def control_ports(self):
+        """Local ports of the same: a new connection has a new one."""
+        flows = tcp_flows(self.pid())
+        return {local[1] for local, remote in flows if remote[0] in plan.HEADSCALE}
+
     def relay_sources(self):
         """Local addresses of its established TCP flows to the relays."""
         return self._sources([a for _, *both in plan.DERPS.values() for a in both])
@@ -101,7 +121,9 @@ class Node:
         if pid is None:
             return set()
         return {
-            local for local, remote, port in tcp_flows(pid) if port == 443 and remote in remotes
+            local
+            for (local, _), (remote, port) in tcp_flows(pid)
+            if port == 443 and remote in remotes
         }
 
 
@@ -152,7 +174,7 @@ class Peer:
 
 
 def tcp_flows(pid):
-    """A process's established TCP flows: (local address, remote address, remote port)."""
+    """A process's established TCP flows: (local, remote), each (address, port)."""
     sockets = set()
     for entry in os.scandir(f"/proc/{pid}/fd"):
         try:
@@ -167,8 +189,7 @@ def tcp_flows(pid):
             for line in list(lines)[1:]:
                 field = line.split()
                 if field[3] == _ESTABLISHED and field[9] in sockets:
-                    local, _ = _endpoint(field[1])
-                    flows.append((local, *_endpoint(field[2])))
+                    flows.append((_endpoint(field[1]), _endpoint(field[2])))
     return flows
 
 

@@ -87,6 +87,9 @@ class World:
         itself after `patience` seconds is nudged and renewed.
         """
         self.router.stop_tailover()
+        self.router.revive_ubus()
+        if self.node.pid() is None or not self.node.answers():
+            self.node.restart()
         byhand.unsteer(self.router)
         self.internet.control_up()
         for isp in self.isps.values():

@@ -4,6 +4,9 @@
 //! lives only on the uplink whose address it has, a moved mark does not heal control, `start {}`
 //! does when control answers, a restart loses the tailnet while control is down.
 
+// Each test program uses a part of the model.
+#![allow(dead_code)]
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -291,6 +294,11 @@ impl World {
     pub fn murmur(&mut self) {
         let what = "something".to_string();
         self.step(Input::Event(Event::Changed { what }));
+    }
+
+    /// Somebody on the router says something now.
+    pub fn tell(&mut self, event: Event) {
+        self.step(Input::Event(event));
     }
 
     /// Everything that can be put right by others is put right.

@@ -1,0 +1,203 @@
+//! The real binary of tailover on an ubusd: the hotplug call, the daemon's object, ubusd's return.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use smol::LocalExecutor;
+use tailover::ubus::{oneshot, Client, Happening, Method, Type, Value};
+
+/// Longest wait for anything here; reached only when a test fails.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Set in the copy of a test that runs in a network namespace of its own.
+const INSIDE: &str = "TAILOVER_TEST_NETNS";
+
+/// The binary beside the doubles: `cargo test --workspace` builds it, `cargo test -p` alone does not.
+fn tailover() -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_BIN_EXE_ubusd")).with_file_name("tailover");
+    if !path.exists() {
+        println!("skipped: {} is not built", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+/// An ubusd and a configuration that leads to it; all ends with the test.
+struct Bus {
+    folder: PathBuf,
+    ubusd: Child,
+}
+
+impl Bus {
+    fn start(name: &str) -> Bus {
+        let folder = std::env::temp_dir().join(format!("tailover-{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a temporary folder");
+        let at = |file: &str| folder.join(file).display().to_string();
+        let text = format!(
+            "config tailover 'main'\n\toption ubus_socket '{}'\n\toption socket '{}'\n\
+             \toption state_dir '{}'\n",
+            at("ubus.sock"),
+            at("tailscaled.sock"),
+            at("state")
+        );
+        fs::write(folder.join("config"), text).expect("a written configuration");
+        let ubusd = Bus::spawn(&folder.join("ubus.sock"));
+        Bus { folder, ubusd }
+    }
+
+    fn spawn(socket: &Path) -> Child {
+        // A killed ubusd leaves its socket behind.
+        let _ = fs::remove_file(socket);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ubusd"));
+        let child = command.arg("-s").arg(socket).spawn().expect("ubusd");
+        until("ubusd listens", || UnixStream::connect(socket).is_ok());
+        child
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.join("ubus.sock")
+    }
+
+    fn command(&self, tailover: &Path, word: &str) -> Command {
+        let mut command = Command::new(tailover);
+        command
+            .arg("--config")
+            .arg(self.folder.join("config"))
+            .arg(word);
+        command
+    }
+
+    fn kill(&mut self) {
+        self.ubusd.kill().expect("to kill ubusd");
+        self.ubusd.wait().expect("ubusd's end");
+    }
+
+    /// The answer of the daemon's `status`, if there is one.
+    fn status(&self) -> Option<Value> {
+        oneshot::call(&self.socket(), "tailover", "status", Vec::new(), PATIENCE).ok()
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        let _ = self.ubusd.kill();
+        let _ = self.ubusd.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Asks again until it is so.
+fn until(what: &str, so: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !so() {
+        assert!(Instant::now() < end, "not so: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn hotplug_hands_over_action_interface_device_and_firstconnect() {
+    let Some(binary) = tailover() else {
+        return;
+    };
+    let bus = Bus::start("hotplug");
+    let executor = LocalExecutor::new();
+    smol::block_on(executor.run(async {
+        let (client, handle, happened) = Client::new(&bus.socket());
+        executor.spawn(client.run()).detach();
+        let event = ["action", "interface", "device", "firstconnect"].map(|n| (n, Type::String));
+        let methods = vec![Method::new("event", &event)];
+        handle
+            .add_object("tailover", methods)
+            .await
+            .expect("an object");
+        for first in ["", "1"] {
+            let mut command = bus.command(&binary, "hotplug");
+            command.env_clear().envs([
+                ("ACTION", "connected"),
+                ("INTERFACE", "wan"),
+                ("DEVICE", "eth1"),
+                ("FIRSTCONNECT", first),
+            ]);
+            let child = command.spawn().expect("the binary runs");
+            let call = loop {
+                if let Happening::Call(call) = happened.recv().await.expect("a happening") {
+                    break call;
+                }
+            };
+            assert_eq!(call.method, "event");
+            let said = ["action", "interface", "device", "firstconnect"].map(|name| {
+                call.data
+                    .get(name)
+                    .and_then(Value::str)
+                    .unwrap_or("missing")
+                    .to_owned()
+            });
+            assert_eq!(said, ["connected", "wan", "eth1", first]);
+            call.done();
+            let output = child.wait_with_output().expect("its end");
+            assert!(output.status.success());
+        }
+    }));
+}
+
+/// Runs the named test again inside a new network namespace. `true` in the one inside.
+fn inside(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let program = std::env::current_exe().expect("this test's program");
+    for way in [&["--net"][..], &["--user", "--map-root-user", "--net"]] {
+        let possible = Command::new("unshare").args(way).arg("true").output();
+        if !possible.is_ok_and(|o| o.status.success()) {
+            continue;
+        }
+        let mut command = Command::new("unshare");
+        command
+            .args(way)
+            .arg(&program)
+            .args(["--exact", test, "--nocapture"]);
+        let status = command.env(INSIDE, "1").status().expect("unshare runs");
+        assert!(status.success(), "inside the namespace: {status}");
+        return false;
+    }
+    println!("skipped: {test}: no right to make a network namespace here");
+    false
+}
+
+#[test]
+fn the_object_is_there_again_when_ubusd_is() {
+    if !inside("the_object_is_there_again_when_ubusd_is") {
+        return;
+    }
+    let Some(binary) = tailover() else {
+        return;
+    };
+    let mut bus = Bus::start("reborn");
+    let mut command = bus.command(&binary, "run");
+    let mut daemon = command
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    until("the object is there", || bus.status().is_some());
+    bus.kill();
+    assert!(bus.status().is_none());
+    bus.ubusd = Bus::spawn(&bus.socket());
+    until("the object is there again", || bus.status().is_some());
+    let stage = bus
+        .status()
+        .and_then(|s| Some(s.get("stage")?.str()?.to_owned()));
+    assert!(stage.is_some_and(|s| !s.is_empty()));
+    assert!(
+        daemon.try_wait().expect("a child").is_none(),
+        "one process all the time"
+    );
+    let pid = daemon.id().to_string();
+    let kill = Command::new("kill").args(["-s", "TERM", &pid]).status();
+    assert!(kill.expect("kill runs").success());
+    assert!(daemon.wait().expect("its end").success());
+    until("the object has gone", || bus.status().is_none());
+}
