@@ -342,8 +342,8 @@ impl Prober {
                     match self.fetch(request).await {
                         Ok(r) if r.status < 500 => return tell(Finding::Control(Ok(()))),
                         Ok(r) => last = format!("HTTP {}", r.status),
-                        // Nobody can be asked for more than the connection, and without the
-                        // control server's answer there would be no cure at all.
+                        // Without the worker's program the connection is all there is to go by,
+                        // and without the control server's word nothing would be renewed.
                         Err(FetchError::NotInstalled) => return tell(Finding::Control(Ok(()))),
                         Err(e) => last = e.to_string(),
                     }
