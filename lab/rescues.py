@@ -99,6 +99,11 @@ def carrier_lost_and_back(world):
 def new_public_address(world):
     """A new public address makes no event: the look at the path finds it and renews control."""
     start_tailover(world, "\toption interval '5'\n")
+    wait_until(
+        lambda: status(world)["path"]["ipv4"]["public"].endswith(world.isp1.public),
+        PATIENCE,
+        "tailover's knowledge of the old address",
+    )
     old = world.node.control_ports()
     changed = time.monotonic()
     world.isp1.new_address()

@@ -173,8 +173,6 @@ SCENARIOS = [
     Scenario(rescues.failover_direct, tailover=True),
     Scenario(rescues.failover_rejected, tailover=True),
     Scenario(rescues.failover_portal, tailover=True),
-    Scenario(rescues.failover_rp_filter, tailover=True),
-    Scenario(rescues.failover_source_routes, tailover=True),
     Scenario(rescues.carrier_lost_and_back, tailover=True),
     Scenario(rescues.new_public_address, tailover=True),
     Scenario(rescues.restart_of_mwan3, tailover=True),
@@ -195,6 +193,8 @@ SCENARIOS = [
     Scenario(rescues.no_ubusd_at_all, tailover=True, rare=True),
     Scenario(rescues.killed_tailscaled, tailover=True, rare=True, restarts=1),
     Scenario(rescues.only_restart_allowed, tailover=True, rare=True, restarts=3),
+    Scenario(rescues.failover_rp_filter, tailover=True, rare=True),
+    Scenario(rescues.failover_source_routes, tailover=True, rare=True),
     # Lost kernel state is not mended yet: tailover may only fail to help here.
     Scenario(rescues.flush_by_mwan3, tailover=True, rare=True, restarts=1),
     Scenario(dead_without_cure_derp, peer="derp-only", rare=True),

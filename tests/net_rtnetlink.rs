@@ -105,7 +105,7 @@ fn steering(family: Family) -> [Rule; 2] {
 
 fn device(client: &mut Client, destination: &str, mark: Option<u32>) -> Option<Path> {
     client
-        .route_get(address(destination), mark)
+        .route_get(address(destination), mark, None)
         .expect("the kernel answers")
 }
 

@@ -51,6 +51,26 @@ pub struct Way {
     pub metric: Option<u32>,
 }
 
+impl Way {
+    /// The address to send from where the default is for one prefix only.
+    pub fn bound_source(&self) -> Option<IpAddr> {
+        let from = self.from?;
+        let inside = |ip: &&IpAddr| in_prefix(ip, from);
+        self.addresses.iter().find(inside).copied()
+    }
+}
+
+fn in_prefix(ip: &IpAddr, (net, length): (IpAddr, u8)) -> bool {
+    match (ip, net) {
+        (IpAddr::V6(ip), IpAddr::V6(net)) => {
+            let shift = 128u32.saturating_sub(u32::from(length));
+            let bits = |a: &std::net::Ipv6Addr| u128::from(*a).checked_shr(shift).unwrap_or(0);
+            bits(ip) == bits(&net)
+        }
+        _ => false,
+    }
+}
+
 /// A way out of the router: a device with a default route in at least one family.
 ///
 /// netifd has an interface for each family (`wan` and `wan6`) on one device. They are one uplink

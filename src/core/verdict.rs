@@ -96,6 +96,9 @@ pub enum Finding {
     Over,
 }
 
+/// Answers further apart than this do not prove the time between them.
+const STEADY_GAP: Duration = Duration::from_secs(15);
+
 /// Bound on what a judgement remembers of public addresses: a CGNAT pool shows several.
 const PUBLIC_SEEN: usize = 8;
 
@@ -105,6 +108,8 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// When the verdict last became what it is.
     pub since: Time,
+    /// Since when answers have come without a gap: an uplink that nobody asked may have been dead.
+    pub steady_since: Option<Time>,
     /// When the last round came to its verdict.
     pub judged_at: Option<Time>,
     /// Shortest answer of the last round.
@@ -357,6 +362,14 @@ impl Judgement {
     }
 
     fn rule(&mut self, now: Time, verdict: Verdict, evidence: String) -> Change {
+        let gap = self
+            .judged_at
+            .is_none_or(|t| now.saturating_sub(t) > STEADY_GAP);
+        self.steady_since = match (verdict, self.steady_since) {
+            (Verdict::Open, Some(since)) if !gap => Some(since),
+            (Verdict::Open, _) => Some(now),
+            _ => None,
+        };
         self.judged_at = Some(now);
         self.evidence = evidence;
         if self.verdict == verdict {
@@ -436,6 +449,17 @@ mod tests {
         assert_eq!(j.verdict, Verdict::Unknown);
         j.take(S, 1, Finding::Over);
         assert_eq!(j.verdict, Verdict::Open);
+    }
+
+    #[test]
+    fn an_uplink_that_was_not_asked_for_a_while_is_not_steady() {
+        let mut j = Judgement::default();
+        for (at, since) in [(1, 1), (10, 1), (24, 1), (60, 60)] {
+            j.begin(at, S * (at + 2), Effort::Beat);
+            j.take(S * at, at, answer(By::Stun));
+            assert_eq!(j.steady_since, Some(S * since), "at {at} s");
+        }
+        assert_eq!(j.since, S, "it is open all the same");
     }
 
     #[test]

@@ -12,8 +12,6 @@
 //! its stop, which deletes every rule from 1000 to 3999. All carry our own protocol number, so that
 //! they are found again after a crash. There is a table for each uplink.
 
-use std::net::IpAddr;
-
 use crate::config::options::TABLES;
 use crate::config::{Mark, Settings};
 use crate::core::uplink::Way;
@@ -166,23 +164,9 @@ fn default_route(place: &Place, family: Family, table: u32, oif: u32, way: &Way)
     if family == Family::V6 {
         // Main's default may be source-specific, and an unbound socket has no source yet when the
         // rule is looked up. A plain default that names the source needs no second pass.
-        route.prefsrc = way.from.and_then(|from| {
-            let inside = |ip: &&IpAddr| in_prefix(ip, from);
-            way.addresses.iter().find(inside).copied()
-        });
+        route.prefsrc = way.bound_source();
     }
     route
-}
-
-fn in_prefix(ip: &IpAddr, (net, length): (IpAddr, u8)) -> bool {
-    match (ip, net) {
-        (IpAddr::V6(ip), IpAddr::V6(net)) => {
-            let shift = 128u32.saturating_sub(u32::from(length));
-            let bits = |a: &std::net::Ipv6Addr| u128::from(*a).checked_shr(shift).unwrap_or(0);
-            bits(ip) == bits(&net)
-        }
-        _ => false,
-    }
 }
 
 /// The device that each family's mark is steered to by rules of an earlier run.

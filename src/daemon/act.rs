@@ -93,11 +93,10 @@ impl Daemon {
         let mark = self.settings.mark.value;
         let egress: Option<Egress> = match &scope {
             Scope::Path(_) => Some(by_path(mark)),
-            Scope::Uplink(name, _) => k
-                .uplinks
-                .iter()
-                .find(|u| u.name == *name)
-                .map(|u| by_uplink(&u.device, mark, self.settings.mmx_mask)),
+            Scope::Uplink(name, _) => k.uplinks.iter().find(|u| u.name == *name).map(|u| Egress {
+                source: u.way(scope.family()).and_then(Way::bound_source),
+                ..by_uplink(&u.device, mark, self.settings.mmx_mask)
+            }),
         };
         let Some(egress) = egress else {
             return;

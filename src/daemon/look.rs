@@ -7,12 +7,13 @@ impl Daemon {
         let mark = self.settings.mark.value;
         let mut routes = [None, None];
         for (slot, far) in routes.iter_mut().zip(self.far()) {
-            match self.netlink.route_get(far, Some(mark)) {
+            let source = by_path(mark).source_for(far).ok().flatten();
+            match self.netlink.route_get(far, Some(mark), source) {
                 Ok(path) => {
                     *slot = path.map(|p| Route {
                         device: p.device,
                         gateway: p.gateway,
-                        source: p.prefsrc,
+                        source: p.prefsrc.or(source),
                     });
                 }
                 Err(e) => {

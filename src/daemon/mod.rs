@@ -27,7 +27,7 @@ use crate::core::ladder::Allowed;
 use crate::core::tailnet::Api;
 use crate::core::{
     Action, Core, Cure, Effort, Event, Family, Input, Look, Moment, Notice, Policy, Route, Scope,
-    Stage, Steering,
+    Stage, Steering, Way,
 };
 use crate::cure::steer::{self, Place};
 use crate::cure::{restart, tailscaled};

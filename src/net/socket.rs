@@ -8,6 +8,9 @@ use rustix::io::Errno;
 use smol::{Async, Timer};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+/// A connected UDP socket needs a port; which one is the same to the route.
+const SOME_PORT: u16 = 443;
+
 /// The way a packet shall leave the router. The default asks for nothing: the kernel decides.
 ///
 /// A probe of one uplink sets `device` and a `mark` that no rule of mwan3 catches; the probe of
@@ -28,6 +31,24 @@ impl Egress {
     /// Blocking, as the HTTP client wants it. `peer` only gives the address family.
     pub fn tcp(&self, peer: SocketAddr) -> io::Result<Socket> {
         self.open(peer, Type::STREAM, Protocol::TCP)
+    }
+
+    /// The source address that the kernel gives a socket of this egress towards `peer`, or `None`
+    /// where it has no way. Nothing is sent.
+    ///
+    /// With source-specific IPv6 defaults the kernel chooses the address first and the route by it
+    /// (ip6_dst_lookup_tail), which no question to rtnetlink shows.
+    ///
+    /// # Errors
+    /// The socket could not be made.
+    pub fn source_for(&self, peer: IpAddr) -> io::Result<Option<IpAddr>> {
+        let peer = SocketAddr::new(peer, SOME_PORT);
+        let socket = self.udp(peer)?;
+        if socket.connect(&SockAddr::from(peer)).is_err() {
+            return Ok(None);
+        }
+        let own = socket.local_addr()?.as_socket();
+        Ok(own.map(|own| own.ip()))
     }
 
     /// A UDP socket that will leave this way, not connected. `peer` only gives the address family.

@@ -268,6 +268,8 @@ impl Core {
                 self.k.online_seen = true;
                 self.k.offline_since = None;
             }
+            // Stopped or starting is not offline.
+            _ if tailnet.backend != Backend::Running => self.k.offline_since = None,
             _ if !self.k.online_seen => {}
             _ => {
                 self.k.offline_since.get_or_insert(now);

@@ -104,7 +104,8 @@ impl Core {
     fn stable(&self, now: Time, name: &str, family: Family, fresh: Duration) -> bool {
         self.k.verdict(name, family).is_some_and(|j| {
             j.verdict == Verdict::Open
-                && now.saturating_sub(j.since) >= self.hold()
+                && j.steady_since
+                    .is_some_and(|t| now.saturating_sub(t) >= self.hold())
                 && j.judged_at.is_some_and(|t| now.saturating_sub(t) <= fresh)
         })
     }

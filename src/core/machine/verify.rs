@@ -40,10 +40,11 @@ impl Core {
         if faults.iter().any(Fault::curable) && !after.is_empty() {
             return self.decide(moment, since, faults);
         }
-        self.rest(
-            now,
-            "the tailnet is not well yet, for no reason that can be named".into(),
-        );
+        let why = match &self.k.tailnet.api {
+            Api::Answers => "the tailnet is not well yet, for no reason that can be named",
+            _ => "tailscaled does not answer",
+        };
+        self.rest(now, why.into());
     }
 
     /// True when a renewal was held back only because the control server had not answered yet: a

@@ -182,17 +182,26 @@ impl Client {
 
     /// The way the kernel would now send a packet of the router's own with this mark, or `None` if
     /// it would not send it.
+    ///
+    /// `source` matters where IPv6 defaults are source-specific: without one the kernel finds none
+    /// of them here, while a socket gets its source first ([`crate::net::socket::Egress::source_for`]).
     pub fn route_get(
         &mut self,
         destination: IpAddr,
         mark: Option<u32>,
+        source: Option<IpAddr>,
     ) -> Result<Option<Path>, Error> {
         let tried = format!("asking for the route to {destination}");
         let family = Family::of(&destination);
         let (bytes, bits) = octets(destination);
-        let header = route_header(family, bits, 0, [0; 4], RTM_F_LOOKUP_TABLE);
+        let from = source.map(octets);
+        let from_bits = from.as_ref().map_or(0, |(_, bits)| *bits);
+        let header = route_header(family, bits, from_bits, [0; 4], RTM_F_LOOKUP_TABLE);
         let answer = self.request(&tried, RTM_GETROUTE, &header, |request| {
             request.attr(RTA_DST, &bytes);
+            if let Some((bytes, _)) = &from {
+                request.attr(RTA_SRC, bytes);
+            }
             if let Some(mark) = mark {
                 request.u32(RTA_MARK, mark);
             }
