@@ -5,9 +5,10 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help deps lint unit shell static lab-parts demo test clean
 
-# The lab's binaries: the daemon as it is shipped, and the doubles of OpenWrt's own.
+# The lab's binaries: the programs as they are shipped, and the doubles of OpenWrt's own.
 LAB_BIN := target/lab/bin
 DOUBLES := ubusd netifd ubus
+OURS := tailover tailover-fetch
 
 # Every shell file, by its first line where the name does not tell.
 SCRIPTS := $(wildcard tools/*.sh tests/shell/*.sh tests/shell/lib/*.sh lab/*.sh lab/run) .ci/run \
@@ -34,7 +35,7 @@ unit: ## the tests that need neither network nor root
 shell: ## the tests of the shell scripts
 	@for test in tests/shell/*.sh; do echo "shell: $$test"; busybox ash "$$test"; done
 
-static: ## the static binary for this machine's CPU, target/static/tailover
+static: ## the static binaries for this machine's CPU, target/static/tailover and tailover-fetch
 	@tools/static.sh
 
 lab-parts: static ## what the lab is made of: tailscale, headscale, derper, doubles
@@ -42,12 +43,11 @@ lab-parts: static ## what the lab is made of: tailscale, headscale, derper, doub
 	cargo build --locked -p tailover-lab-doubles
 	mkdir -p $(LAB_BIN)
 	@# A new file each time: the old one may be running.
-	for name in $(DOUBLES); do \
-		cp "target/debug/$$name" "$(LAB_BIN)/$$name.new"; \
+	for file in $(DOUBLES:%=target/debug/%) $(OURS:%=target/static/%); do \
+		name="$$(basename "$$file")"; \
+		cp "$$file" "$(LAB_BIN)/$$name.new"; \
 		mv "$(LAB_BIN)/$$name.new" "$(LAB_BIN)/$$name"; \
 	done
-	cp target/static/tailover $(LAB_BIN)/tailover.new
-	mv $(LAB_BIN)/tailover.new $(LAB_BIN)/tailover
 	$(LAB) parts
 
 demo: deps ## a WAN failover of a real tailnet, without and with tailover

@@ -41,8 +41,9 @@ unshare --net --mount true
 """
 
 # Begins in the tree and binds it as `.`: the tmpfs may have hidden its path.
-# The binary under test comes in as descriptor 8, for the same reason.
+# The binaries under test come in as descriptors 8 and 9, for the same reason.
 _TAILOVER_FD = 8
+_FETCH_FD = 9
 _PRELUDE = """
 set -e
 mount -t tmpfs -o mode=755 lab {state}
@@ -52,6 +53,11 @@ if [ -e /proc/self/fd/8 ]; then
     cat /proc/self/fd/8 > {state}/tailover
     chmod 755 {state}/tailover
     exec 8<&-
+fi
+if [ -e /proc/self/fd/9 ]; then
+    cat /proc/self/fd/9 > {state}/tailover-fetch
+    chmod 755 {state}/tailover-fetch
+    exec 9<&-
 fi
 cd {state}/tree
 export TAILOVER_LAB_INSIDE=1
@@ -70,8 +76,9 @@ def inside():
 def enter(arguments, tailover=None):
     """Runs this program again inside the sandbox. Does not return.
 
-    `tailover` is the path of the binary under test, or None. Where no way into
-    a sandbox works, exits with SKIPPED and says why.
+    `tailover` is the path of the binary under test, or None; `tailover-fetch`
+    is beside it, or it is tested without. Where no way into a sandbox works,
+    exits with SKIPPED and says why.
     """
     lacking = [tool for tool in _TOOLS if not shutil.which(tool)]
     if lacking:
@@ -88,6 +95,10 @@ def enter(arguments, tailover=None):
     if tailover:
         os.dup2(os.open(tailover, os.O_RDONLY), _TAILOVER_FD)
         descriptors = (_TAILOVER_FD,)
+        fetch = tailover.with_name("tailover-fetch")
+        if fetch.exists():
+            os.dup2(os.open(fetch, os.O_RDONLY), _FETCH_FD)
+            descriptors += (_FETCH_FD,)
     code = _run_child(command, descriptors)
     if code == NOT_UP:
         print("lab: *** THE LAB DID NOT COME UP; TRYING ONCE MORE ***", flush=True)

@@ -12,11 +12,10 @@ use tailover::net::worker::{use_process, Program};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_tailover-fetch");
+
 fn program() -> Program {
-    Program {
-        path: env!("CARGO_BIN_EXE_tailover").into(),
-        arguments: vec!["fetch-worker".into()],
-    }
+    Program(vec!["/nonexistent/tailover-fetch".into(), PROGRAM.into()])
 }
 
 /// Answers every connection with these bytes.
@@ -114,18 +113,33 @@ fn a_killed_worker_fails_what_it_had_and_is_started_anew() {
 
 #[test]
 fn a_program_that_is_not_there_is_an_error() {
-    let missing = Program {
-        path: "/nonexistent/tailover".into(),
-        arguments: vec![],
-    };
+    let missing = Program(vec!["/nonexistent/tailover-fetch".into()]);
     let failed = with_worker(missing, fetch(Request::get("http://127.0.0.1:1/")));
+    assert_eq!(failed, Err(FetchError::NotInstalled));
+}
+
+#[test]
+fn without_a_parent_there_is_an_error() {
+    let failed = smol::block_on(fetch(Request::get("http://127.0.0.1:1/")));
     assert!(matches!(failed, Err(FetchError::Worker(_))), "{failed:?}");
 }
 
 #[test]
+fn addresses_names_and_nonsense_are_resolved() {
+    let ask = |host| with_worker(program(), resolve(host, PATIENCE));
+    assert_eq!(
+        ask("2001:db8::1"),
+        Ok(vec!["2001:db8::1".parse().expect("an address")])
+    );
+    let local = ask("localhost").expect("in /etc/hosts");
+    assert!(local.iter().all(|ip| ip.is_loopback()), "{local:?}");
+    let error = ask("a..b").expect_err("no name");
+    assert!(error.starts_with("a..b: "), "{error}");
+}
+
+#[test]
 fn ends_with_its_input_also_in_the_middle_of_a_request() {
-    let mut child = Command::new(program().path)
-        .arg("fetch-worker")
+    let mut child = Command::new(PROGRAM)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

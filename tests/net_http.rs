@@ -1,13 +1,12 @@
-//! The HTTP client against small servers on loopback: plain, on a unix socket, and with TLS.
+//! The HTTP client against small servers on loopback: plain and with TLS.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::net::UnixListener;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tailover::net::http::{fetch, FetchError, Request, Response, Via};
-use tailover::net::socket::Egress;
+use tailover::net::blocking::fetch;
+use tailover::net::http::{FetchError, Request, Response};
 
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
@@ -44,16 +43,13 @@ fn serve(answer: &'static [u8]) -> (SocketAddr, JoinHandle<String>) {
 }
 
 fn get(request: Request) -> Result<Response, FetchError> {
-    smol::block_on(fetch(request))
+    fetch(&request)
 }
 
 /// A URL with a name that no resolver knows, which must lead to the given address all the same.
 fn at(address: SocketAddr, url: String) -> Request {
     Request {
-        via: Via::Tcp {
-            egress: Egress::default(),
-            addresses: vec![address.ip()],
-        },
+        addresses: vec![address.ip()],
         ..Request::get(url)
     }
 }
@@ -175,39 +171,10 @@ fn a_refused_connection_and_an_unknown_name_are_told_apart() {
 fn the_second_address_is_tried_when_the_first_refuses() {
     let (address, thread) = serve(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let mut request = Request::get(format!("http://probe.invalid:{}/", address.port()));
-    request.via = Via::Tcp {
-        egress: Egress::default(),
-        // The listener is bound to 127.0.0.1 only.
-        addresses: vec![IpAddr::from([127, 0, 0, 2]), address.ip()],
-    };
+    // The listener is bound to 127.0.0.1 only.
+    request.addresses = vec![IpAddr::from([127, 0, 0, 2]), address.ip()];
     assert_eq!(get(request).expect("a response").text(), "ok");
     thread.join().expect("the server");
-}
-
-#[test]
-fn speaks_over_a_unix_socket() {
-    let path = std::env::temp_dir().join(format!("tailover-http-{}.sock", std::process::id()));
-    let _ = std::fs::remove_file(&path);
-    let listener = UnixListener::bind(&path).expect("a unix listener");
-    let thread = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("a connection");
-        let request = read_request(&mut stream);
-        // Chunked, as tailscaled sends its longer answers.
-        let answer =
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nfoo\r\n3\r\nbar\r\n0\r\n\r\n";
-        stream.write_all(answer).expect("the answer is sent");
-        request
-    });
-    let mut request = Request::get("http://local-tailscaled.sock/localapi/v0/status");
-    request.via = Via::Unix(path.clone());
-    assert_eq!(get(request.clone()).expect("a response").text(), "foobar");
-    let seen = thread.join().expect("the server").to_ascii_lowercase();
-    assert!(seen.contains("host: local-tailscaled.sock\r\n"), "{seen}");
-    std::fs::remove_file(&path).expect("the socket is removed");
-    match get(request) {
-        Err(FetchError::Connect { kind, .. }) => assert_eq!(kind, ErrorKind::NotFound),
-        other => panic!("{other:?}"),
-    }
 }
 
 #[cfg(not(feature = "tls"))]

@@ -271,6 +271,51 @@ fn nobody_there_and_nobody_answering_are_told_apart() {
     std::fs::remove_file(&api.socket).expect("the socket is removed");
 }
 
+#[test]
+fn a_full_queue_of_connections_is_a_hang() {
+    use socket2::{Domain, SockAddr, Socket, Type};
+    let name = format!("tailover-full-{}.sock", std::process::id());
+    let socket = std::env::temp_dir().join(name);
+    let _ = std::fs::remove_file(&socket);
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+    let address = SockAddr::unix(&socket).expect("a path");
+    listener.bind(&address).expect("bound");
+    listener.listen(0).expect("it listens");
+    let api = LocalApi {
+        socket: socket.clone(),
+        timeout: Duration::from_millis(200),
+    };
+    // The first waits in the queue; for the second there is no room.
+    let first = std::os::unix::net::UnixStream::connect(&socket).expect("queued");
+    assert_eq!(smol::block_on(api.status(false)), Err(Error::Timeout));
+    drop(first);
+    std::fs::remove_file(&socket).expect("the socket is removed");
+}
+
+#[test]
+fn half_an_answer_and_no_answer_are_told_apart() {
+    let ask = |answer: &[u8]| {
+        let (api, thread) = tailscaled(answer.to_vec());
+        let result = smol::block_on(api.prefs());
+        first_line(thread);
+        result
+    };
+    for half in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
+    ] {
+        assert_eq!(
+            ask(half.as_bytes()),
+            Err(Error::Bad("half an answer".into()))
+        );
+    }
+    let closed = ask(b"HTTP/1.1 200");
+    assert!(matches!(closed, Err(Error::NotRunning(_))), "{closed:?}");
+    // What is behind the length is not looked at.
+    let extra = ask(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}}}");
+    assert!(extra.is_ok(), "{extra:?}");
+}
+
 /// Reads a recorded bus through a socket, in chunks of a size that fits no line.
 fn bus(name: &str) -> Vec<Notify> {
     let mut bytes = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();

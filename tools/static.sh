@@ -1,12 +1,14 @@
 #!/bin/bash
-# Builds the static musl binary for one target (default: this machine's CPU) and proves it static.
+# Builds the two static musl binaries for one target (default: this machine's CPU) and proves them
+# static.
 #
 #   tools/static.sh [TARGET [CARGO-ARGUMENT...]]     e.g. mips-unknown-linux-musl
 #
-# The result is target/static/tailover for the host's CPU, target/static/TARGET/tailover for others.
+# The results are tailover and tailover-fetch, in target/static for the host's CPU and in
+# target/static/TARGET for others.
 # The standard library is, in this order: a prebuilt one that rustup has or can fetch, the source
 # beside the rustc in use, the source beside Debian's rustc (package rust-web-src). STD=source passes
-# over the first one; the binary is smaller then.
+# over the first one; the binaries are smaller then.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,7 +34,7 @@ fi
 
 # `static` is not the default on mips, riscv64 and powerpc. A fixed address saves the relocations.
 flags="-Ctarget-feature=+crt-static -Crelocation-model=static"
-build=(zigbuild --release --locked --target "$target" --bin tailover)
+build=(zigbuild --release --locked --target "$target" --bin tailover --bin tailover-fetch)
 if prebuilt "$rustc"; then
 	std="prebuilt, $("$rustc" --version)"
 else
@@ -59,17 +61,19 @@ PATH="$zig:$PATH" CARGO_TARGET_DIR=target/static-build RUSTFLAGS="$flags" \
 	cargo-zigbuild "${build[@]}" "$@"
 
 mkdir -p "$out"
-binary="$out/tailover"
-# A new file: the old one may be running.
-cp "target/static-build/$target/release/tailover" "$binary.new"
-mv "$binary.new" "$binary"
+for name in tailover tailover-fetch; do
+	binary="$out/$name"
+	# A new file: the old one may be running.
+	cp "target/static-build/$target/release/$name" "$binary.new"
+	mv "$binary.new" "$binary"
 
-# Static means: no interpreter and nothing to load. `ldd` knows only the host's binaries.
-if LC_ALL=C readelf -lW "$binary" | grep -q INTERP || LC_ALL=C readelf -dW "$binary" | grep -q NEEDED; then
-	echo "static: $binary is not static" >&2
-	exit 1
-fi
-if [ "$target" = "$host" ]; then
-	"$binary" --version
-fi
-echo "static: $binary, $(stat -c %s "$binary") bytes"
+	# Static means: no interpreter and nothing to load. `ldd` knows only the host's binaries.
+	if LC_ALL=C readelf -lW "$binary" | grep -q INTERP || LC_ALL=C readelf -dW "$binary" | grep -q NEEDED; then
+		echo "static: $binary is not static" >&2
+		exit 1
+	fi
+	if [ "$target" = "$host" ]; then
+		"$binary" --version
+	fi
+	echo "static: $binary, $(stat -c %s "$binary") bytes"
+done

@@ -2,7 +2,6 @@
 
 mod cleanup;
 mod client;
-mod fetch_worker;
 mod history;
 mod hotplug;
 mod recover;
@@ -51,7 +50,6 @@ enum Command {
     Recover(recover::Recover),
     History(history::History),
     Cleanup(cleanup::Cleanup),
-    FetchWorker(fetch_worker::FetchWorker),
 }
 
 /// Does what the arguments say (the program's name first) and gives the exit code.
@@ -81,7 +79,6 @@ pub fn main(args: &[String]) -> u8 {
         Some(Command::Recover(c)) => c.go(file),
         Some(Command::History(c)) => c.go(file),
         Some(Command::Cleanup(c)) => c.go(file),
-        Some(Command::FetchWorker(c)) => c.go(),
         None => {
             eprintln!("tailover: say what to do; `tailover --help` lists the commands");
             USAGE

@@ -154,8 +154,7 @@ pub fn run(settings: Settings, file: &Path) -> Result<(), Refusal> {
     let _lock = lock(&settings.state_dir)?;
     let executor = Rc::new(LocalExecutor::new());
     let mut daemon = Daemon::new(Rc::clone(&executor), settings, file, false)?;
-    let parent = worker::use_process(worker::Program::this());
-    executor.spawn(parent.run()).detach();
+    start_worker(&executor);
     smol::block_on(executor.run(async {
         daemon.read_interfaces_once().await;
         daemon.adopt();
@@ -176,6 +175,7 @@ pub fn run(settings: Settings, file: &Path) -> Result<(), Refusal> {
 pub fn check(settings: Settings, file: &Path) -> Result<serde_json::Value, Refusal> {
     let executor = Rc::new(LocalExecutor::new());
     let mut daemon = Daemon::new(Rc::clone(&executor), settings, file, true)?;
+    start_worker(&executor);
     smol::block_on(executor.run(async {
         daemon.read_interfaces_once().await;
         daemon.adopt();
@@ -189,6 +189,12 @@ pub fn check(settings: Settings, file: &Path) -> Result<serde_json::Value, Refus
         map.insert("would".into(), serde_json::json!(would));
     }
     Ok(status)
+}
+
+/// From here on this thread's requests and lookups go to the worker process.
+fn start_worker(executor: &LocalExecutor) {
+    let parent = worker::use_process(worker::Program::installed());
+    executor.spawn(parent.run()).detach();
 }
 
 /// The settings as the core wants them.

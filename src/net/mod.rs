@@ -3,6 +3,7 @@
 //! Nothing here decides anything. Each function does one exchange and says what came of it; which
 //! exchange, by which uplink, and what it means is the business of `watch` and `core`.
 
+pub mod blocking;
 pub mod http;
 pub mod resolve;
 pub mod rtnetlink;

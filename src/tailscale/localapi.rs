@@ -12,8 +12,9 @@ use serde_json::Value;
 use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::Async;
 
+use super::frame::Frame;
 use super::types::{DerpMap, Notify, Ping, Prefs, Status};
-use crate::net::http::{fetch, FetchError, Method, Request, Response, Via};
+use crate::net::http::Method;
 use crate::net::socket::within;
 
 /// The only host name tailscaled accepts besides an empty one; any other gets 403.
@@ -21,7 +22,7 @@ const HOST: &str = "local-tailscaled.sock";
 
 /// A status with peers takes about 1.5 kB a peer; a tailnet larger than this is cut off with an
 /// error, and the status without peers still works.
-const BODY_LIMIT: u64 = 4 * 1024 * 1024;
+const BODY_LIMIT: usize = 4 * 1024 * 1024;
 
 /// Bits of the bus's mask (ipn.NotifyWatchOpt).
 pub mod mask {
@@ -47,8 +48,6 @@ pub enum Error {
     Http { status: u16, text: String },
     /// An answer that makes no sense.
     Bad(String),
-    /// The call could not be made, through no fault of tailscaled's.
-    Busy(String),
 }
 
 impl fmt::Display for Error {
@@ -59,29 +58,20 @@ impl fmt::Display for Error {
             Self::Timeout => f.write_str("tailscaled does not answer"),
             Self::Http { status, text } => write!(f, "tailscaled refused: {status} {text}"),
             Self::Bad(text) => write!(f, "tailscaled's answer makes no sense: {text}"),
-            Self::Busy(text) => f.write_str(text),
         }
     }
 }
 
 impl std::error::Error for Error {}
 
-impl From<FetchError> for Error {
-    fn from(error: FetchError) -> Self {
-        match error {
-            FetchError::Connect { kind, text } => Self::from_connect(kind, text),
-            FetchError::Timeout => Self::Timeout,
-            FetchError::Busy(text) => Self::Busy(text),
-            other => Self::Bad(other.to_string()),
-        }
-    }
-}
-
 impl Error {
     fn from_connect(kind: io::ErrorKind, text: String) -> Self {
         match kind {
             io::ErrorKind::PermissionDenied => Self::Permission(text),
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::Timeout,
+            // unix(7): the queue of connections is full, so nobody has taken one for long. The
+            // non-blocking connect is refused, and the first write finds no connection.
+            io::ErrorKind::NotConnected => Self::Timeout,
             // No socket, nobody behind it, or closed while we spoke.
             _ => Self::NotRunning(text),
         }
@@ -182,7 +172,7 @@ impl LocalApi {
             }
             Ok(bus)
         };
-        let bus = within(self.timeout, begin).await.map_err(bus_error)?;
+        let bus = within(self.timeout, begin).await.map_err(io_error)?;
         match bus.decoder.status() {
             Some(200) | None => Ok(bus),
             Some(status) => Err(Error::from_status(status, "no bus".into())),
@@ -190,23 +180,55 @@ impl LocalApi {
     }
 
     async fn json(&self, method: Method, path: &str) -> Result<Value, Error> {
-        let response = self.call(method, path, "").await?;
-        serde_json::from_slice(&response.body).map_err(|e| Error::Bad(format!("{path}: {e}")))
+        let body = self.call(method, path, "").await?;
+        serde_json::from_slice(&body).map_err(|e| Error::Bad(format!("{path}: {e}")))
     }
 
-    async fn call(&self, method: Method, path: &str, body: &str) -> Result<Response, Error> {
-        let url = format!("http://{HOST}/localapi/v0/{path}");
-        let request = Request {
-            method,
-            via: Via::Unix(self.socket.clone()),
-            timeout: self.timeout,
-            body_limit: BODY_LIMIT,
-            ..Request::post(url, body)
+    async fn call(&self, method: Method, path: &str, body: &str) -> Result<Vec<u8>, Error> {
+        let exchange = self.exchange(method, path, body);
+        let (status, body) = within(self.timeout, exchange).await.map_err(io_error)?;
+        match status {
+            200..=299 => Ok(body),
+            status => {
+                let text = String::from_utf8_lossy(&body).trim().to_string();
+                Err(Error::from_status(status, text))
+            }
+        }
+    }
+
+    /// One request on a connection of its own. Gives the status and the body.
+    async fn exchange(&self, method: Method, path: &str, body: &str) -> io::Result<(u16, Vec<u8>)> {
+        let verb = match method {
+            Method::Get => "GET",
+            Method::Post => "POST",
         };
-        let response = fetch(request).await?;
-        match response.status {
-            200..=299 => Ok(response),
-            status => Err(Error::from_status(status, response.text())),
+        let length = body.len();
+        let request = format!(
+            "{verb} /localapi/v0/{path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        let mut stream = Async::<UnixStream>::connect(&self.socket).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut frame = Frame::default();
+        let mut answer = Vec::new();
+        let mut buffer = vec![0; READ];
+        while !frame.is_ended() {
+            let length = stream.read(&mut buffer).await?;
+            if length == 0 {
+                frame.close().map_err(nonsense)?;
+                break;
+            }
+            let bytes = buffer.get(..length).unwrap_or_default();
+            frame
+                .feed(bytes, |data| answer.extend_from_slice(data))
+                .map_err(nonsense)?;
+            if answer.len() > BODY_LIMIT {
+                return Err(nonsense("an endless body"));
+            }
+        }
+        match frame.status() {
+            Some(status) => Ok((status, answer)),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
 }
@@ -224,7 +246,11 @@ fn is_unsupported(error: &Error) -> bool {
     }
 }
 
-fn bus_error(error: io::Error) -> Error {
+fn nonsense(text: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+fn io_error(error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::InvalidData => Error::Bad(error.to_string()),
         kind => Error::from_connect(kind, error.to_string()),
@@ -254,7 +280,7 @@ impl Bus {
                     None => log::debug!("a bus line of {} bytes is no message", line.len()),
                 }
             }
-            if self.decoder.is_ended() || !self.read().await.map_err(bus_error)? {
+            if self.decoder.is_ended() || !self.read().await.map_err(io_error)? {
                 return Err(Error::NotRunning("it closed the bus".into()));
             }
         }
@@ -267,7 +293,7 @@ impl Bus {
         let lines = &mut self.lines;
         self.decoder
             .feed(bytes, |line| lines.push_back(line))
-            .map_err(|text| io::Error::new(io::ErrorKind::InvalidData, text))?;
+            .map_err(nonsense)?;
         Ok(length > 0)
     }
 }
@@ -275,115 +301,47 @@ impl Bus {
 /// A longer line is skipped. Network maps of large tailnets are such lines, and nothing here
 /// needs them.
 pub const MAX_LINE: usize = 1024 * 1024;
-/// Bound of the answer's header, and of one chunk-size line.
-const MAX_HEAD: usize = 16 * 1024;
-const MAX_SIZE_LINE: usize = 64;
 /// A line buffer above this is given back when its line is done.
 const KEEP: usize = 16 * 1024;
 
-/// Turns the bytes of an HTTP/1.1 answer, chunked or not (RFC 9112, section 7.1), into lines.
+/// Turns the bytes of an HTTP/1.1 answer into the lines of its body.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    stage: Stage,
-    status: Option<u16>,
-    /// The header, then each chunk-size line.
-    head: Vec<u8>,
-    line: Vec<u8>,
-    skipping: bool,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    #[default]
-    Head,
-    /// Not chunked: lines until the stream ends.
-    Plain,
-    Size,
-    Data {
-        left: u64,
-    },
-    /// The CR LF behind a chunk's data.
-    DataEnd,
-    Ended,
+    frame: Frame,
+    lines: Lines,
 }
 
 impl Decoder {
     /// The HTTP status, once the header is complete.
     pub fn status(&self) -> Option<u16> {
-        self.status
+        self.frame.status()
     }
 
-    /// Whether the last chunk has come.
+    /// Whether the answer is complete.
     pub fn is_ended(&self) -> bool {
-        self.stage == Stage::Ended
+        self.frame.is_ended()
     }
 
     /// Takes the next bytes and hands each complete line (without its LF) to `take`.
     pub fn feed(
         &mut self,
-        mut bytes: &[u8],
+        bytes: &[u8],
         mut take: impl FnMut(Vec<u8>),
     ) -> Result<(), &'static str> {
-        while let Some((first, rest)) = bytes.split_first() {
-            match self.stage {
-                Stage::Head => {
-                    bytes = rest;
-                    self.head.push(*first);
-                    if self.head.ends_with(b"\r\n\r\n") {
-                        let (status, chunked) = read_head(&self.head).ok_or("no HTTP header")?;
-                        self.status = Some(status);
-                        self.stage = if chunked { Stage::Size } else { Stage::Plain };
-                        self.head = Vec::new();
-                    } else if self.head.len() >= MAX_HEAD {
-                        return Err("an endless header");
-                    }
-                }
-                Stage::Plain => {
-                    self.content(bytes, &mut take);
-                    bytes = &[];
-                }
-                Stage::Size => {
-                    bytes = rest;
-                    if *first != b'\n' {
-                        self.head.push(*first);
-                        if self.head.len() > MAX_SIZE_LINE {
-                            return Err("an endless chunk size");
-                        }
-                        continue;
-                    }
-                    let left = chunk_size(&self.head).ok_or("a bad chunk size")?;
-                    self.head.clear();
-                    self.stage = match left {
-                        0 => Stage::Ended,
-                        left => Stage::Data { left },
-                    };
-                }
-                Stage::Data { left } => {
-                    let fits = usize::try_from(left).unwrap_or(usize::MAX);
-                    let (data, rest) = bytes.split_at(fits.min(bytes.len()));
-                    bytes = rest;
-                    self.content(data, &mut take);
-                    self.stage = match left.saturating_sub(data.len() as u64) {
-                        0 => Stage::DataEnd,
-                        left => Stage::Data { left },
-                    };
-                }
-                Stage::DataEnd => {
-                    bytes = rest;
-                    match first {
-                        b'\r' => {}
-                        b'\n' => self.stage = Stage::Size,
-                        _ => return Err("a chunk longer than its size"),
-                    }
-                }
-                // Trailers; there is nothing behind them.
-                Stage::Ended => return Ok(()),
-            }
-        }
-        Ok(())
+        let lines = &mut self.lines;
+        self.frame.feed(bytes, |data| lines.feed(data, &mut take))
     }
+}
 
-    fn content(&mut self, mut data: &[u8], take: &mut impl FnMut(Vec<u8>)) {
+/// Puts lines together.
+#[derive(Debug, Default)]
+struct Lines {
+    line: Vec<u8>,
+    skipping: bool,
+}
+
+impl Lines {
+    fn feed(&mut self, mut data: &[u8], take: &mut impl FnMut(Vec<u8>)) {
         while !data.is_empty() {
             let end = data.iter().position(|b| *b == b'\n');
             let (part, rest) = match end {
@@ -412,33 +370,4 @@ impl Decoder {
             self.line.shrink_to(KEEP);
         }
     }
-}
-
-/// The status, and whether the body is chunked.
-fn read_head(head: &[u8]) -> Option<(u16, bool)> {
-    let head = std::str::from_utf8(head).ok()?;
-    let mut lines = head.lines();
-    let mut words = lines.next()?.split(' ');
-    if !words.next()?.starts_with("HTTP/1.") {
-        return None;
-    }
-    let status = words.next()?.parse().ok()?;
-    let chunked = lines.any(|line| {
-        line.split_once(':').is_some_and(|(name, value)| {
-            name.eq_ignore_ascii_case("transfer-encoding")
-                && value.trim().eq_ignore_ascii_case("chunked")
-        })
-    });
-    Some((status, chunked))
-}
-
-/// Hexadecimal, perhaps with an extension behind a semicolon.
-fn chunk_size(line: &[u8]) -> Option<u64> {
-    let line = std::str::from_utf8(line).ok()?;
-    let digits = line.split(';').next()?.trim();
-    // from_str_radix would take a sign.
-    if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return None;
-    }
-    u64::from_str_radix(digits, 16).ok()
 }

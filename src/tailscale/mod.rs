@@ -1,5 +1,6 @@
 //! tailscaled as seen over its LocalAPI: the client, and what it says as plain data.
 
+mod frame;
 pub mod localapi;
 pub mod process;
 pub mod types;

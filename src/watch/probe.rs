@@ -16,7 +16,7 @@ use smol::lock::Semaphore;
 
 use crate::config::{Host, Settings, Url};
 use crate::core::{By, Effort, Family, Finding};
-use crate::net::http::{fetch, FetchError, Request, Response, TlsFault, Via};
+use crate::net::http::{fetch, FetchError, Request, Response, TlsFault};
 use crate::net::resolve::resolve;
 use crate::net::socket::{tcp_connect, Egress};
 use crate::net::stun;
@@ -39,7 +39,7 @@ const SERVERS: usize = 4;
 /// DERP nodes asked by TLS in one round at most: each costs a certificate chain.
 const TLS_NODES: usize = 2;
 
-/// Threads for TLS and HTTP at once. The rest of `net::thread`'s are LocalAPI's and the cures'.
+/// Requests and lookups at once; each is a thread of the worker.
 const THREADS: usize = 10;
 
 /// A body that says more than an address or a challenge is not the one asked for.
@@ -342,6 +342,9 @@ impl Prober {
                     match self.fetch(request).await {
                         Ok(r) if r.status < 500 => return tell(Finding::Control(Ok(()))),
                         Ok(r) => last = format!("HTTP {}", r.status),
+                        // Without the worker's program the connection is all there is to go by,
+                        // and without the control server's word nothing would be renewed.
+                        Err(FetchError::NotInstalled) => return tell(Finding::Control(Ok(()))),
                         Err(e) => last = e.to_string(),
                     }
                 }
@@ -404,10 +407,8 @@ impl Prober {
 
     fn request(&self, round: &Round, url: String, addresses: Vec<IpAddr>) -> Request {
         let mut request = Request::get(url);
-        request.via = Via::Tcp {
-            egress: round.egress.clone(),
-            addresses,
-        };
+        request.egress = round.egress.clone();
+        request.addresses = addresses;
         request.timeout = self.manner.tls.max(self.manner.http);
         request.body_limit = BODY_LIMIT;
         request.ca_file = self.manner.ca_file.clone();

@@ -1,6 +1,6 @@
 //! The lines between daemon and worker: one JSON array each, its first member the request's number.
 //!
-//! Both ends are the same program, so there are no versions: whatever does not fit is refused.
+//! Both ends are built and installed together, so there are no versions: whatever does not fit is refused.
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{json, Value};
 
-use super::super::http::{CertCheck, FetchError, Method, Request, Response, TlsFault, Via};
+use super::super::http::{CertCheck, FetchError, Method, Request, Response, TlsFault};
 use super::super::socket::Egress;
 use super::{Ask, Told};
 
@@ -23,7 +23,7 @@ const KINDS: [ErrorKind; 7] = [
     ErrorKind::NotFound,
 ];
 
-/// The line of a request. A request over a unix socket is never sent and arrives as refused.
+/// The line of a request.
 pub(super) fn ask(id: u64, ask: &Ask) -> Vec<u8> {
     line(match ask {
         Ask::Resolve(name) => json!([id, "resolve", name]),
@@ -115,10 +115,7 @@ fn read_addresses(value: &Value) -> Option<Vec<IpAddr>> {
 }
 
 fn request(r: &Request) -> Value {
-    let (egress, to) = match &r.via {
-        Via::Tcp { egress, addresses } => (egress, addresses.as_slice()),
-        Via::Unix(_) => return Value::Null,
-    };
+    let egress = &r.egress;
     let certificate = match &r.certificate {
         CertCheck::Host => json!(["host", ""]),
         CertCheck::Name(name) => json!(["name", name]),
@@ -133,7 +130,7 @@ fn request(r: &Request) -> Value {
         "mark": egress.mark,
         "device": egress.device,
         "source": egress.source.map(|ip| ip.to_string()),
-        "addresses": addresses(to),
+        "addresses": addresses(&r.addresses),
         "certificate": certificate,
         "ca_file": r.ca_file.as_ref().map(|path| path.to_string_lossy()),
         "timeout_ms": u64::try_from(r.timeout.as_millis()).unwrap_or(u64::MAX),
@@ -154,20 +151,18 @@ fn read_request(value: &Value) -> Option<Request> {
         url: text(value.get("url")?)?,
         headers: read_pairs(value.get("headers")?)?,
         body: read_bytes(value.get("body")?)?,
-        via: Via::Tcp {
-            egress: Egress {
-                mark: match value.get("mark")? {
-                    Value::Null => None,
-                    mark => Some(u32::try_from(mark.as_u64()?).ok()?),
-                },
-                device: optional("device").map(str::to_string),
-                source: match optional("source") {
-                    Some(source) => Some(source.parse().ok()?),
-                    None => None,
-                },
+        egress: Egress {
+            mark: match value.get("mark")? {
+                Value::Null => None,
+                mark => Some(u32::try_from(mark.as_u64()?).ok()?),
             },
-            addresses: read_addresses(value.get("addresses")?)?,
+            device: optional("device").map(str::to_string),
+            source: match optional("source") {
+                Some(source) => Some(source.parse().ok()?),
+                None => None,
+            },
         },
+        addresses: read_addresses(value.get("addresses")?)?,
         certificate: match certificate.get(0)?.as_str()? {
             "host" => CertCheck::Host,
             "name" => CertCheck::Name(named),
@@ -204,6 +199,7 @@ fn error(error: &FetchError) -> Value {
         FetchError::BadRequest(text) => json!(["bad-request", text]),
         FetchError::Busy(text) => json!(["busy", text]),
         FetchError::Worker(text) => json!(["worker", text]),
+        FetchError::NotInstalled => json!(["not-installed", ""]),
     }
 }
 
@@ -234,6 +230,7 @@ fn read_error(value: &Value) -> Option<FetchError> {
         "bad-request" => FetchError::BadRequest(text),
         "busy" => FetchError::Busy(text),
         "worker" => FetchError::Worker(text),
+        "not-installed" => FetchError::NotInstalled,
         _ => return None,
     })
 }
@@ -246,14 +243,12 @@ mod tests {
     fn requests_arrive_as_they_were() {
         let mut full = Request::post("https://derp.example:444/x", vec![0, 10, 34, 255]);
         full.headers = vec![("X-Challenge".into(), "ts_\"1\"".into())];
-        full.via = Via::Tcp {
-            egress: Egress {
-                mark: Some(0x80000),
-                device: Some("eth1".into()),
-                source: Some(IpAddr::from([192, 0, 2, 1])),
-            },
-            addresses: vec!["2001:db8::1".parse().expect("an address")],
+        full.egress = Egress {
+            mark: Some(0x80000),
+            device: Some("eth1".into()),
+            source: Some(IpAddr::from([192, 0, 2, 1])),
         };
+        full.addresses = vec!["2001:db8::1".parse().expect("an address")];
         full.certificate = CertCheck::Sha256("ab".into());
         full.ca_file = Some("/etc/ca.pem".into());
         for asked in [

@@ -1,8 +1,10 @@
 //! HTTP, TLS and name lookups in a process of their own, so that their memory goes with it.
 //!
-//! One handshake touches half of the program's pages, and musl keeps what the threads' heaps grew
-//! to; both would stay with the daemon for good. So the daemon starts the same program a second
-//! time when a burst of probes begins and ends it soon after. Name lookups go there too: a blocked
+//! The pages that one handshake touches, and the heaps that its threads grow, would stay with the
+//! daemon for good. So the daemon starts a second program, `tailover-fetch`, when a burst of probes
+//! begins, and ends it soon after. The daemon's own program calls nothing in [`super::blocking`], so
+//! that the linker leaves ureq and rustls out of it: the kernel maps whole neighbourhoods of a
+//! program's file, and a smaller file is less memory. Name lookups go to the worker too: a blocked
 //! getaddrinfo(3) cannot be cancelled, but its process can be ended.
 
 mod lines;
@@ -13,6 +15,7 @@ pub use parent::{use_process, Parent, Program};
 pub use serve::serve;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::http::{FetchError, Request, Response};
 
@@ -34,30 +37,20 @@ enum Told {
     Resolved(Result<Vec<IpAddr>, String>),
 }
 
-/// Does a request in the worker of this thread; gives it back where there is none.
-pub(super) async fn fetch(request: Request) -> Result<Result<Response, FetchError>, Request> {
-    let Some(parent) = parent::of_this_thread() else {
-        return Err(request);
-    };
+/// Does a request in the worker of this thread.
+pub(super) async fn fetch(request: Request) -> Result<Response, FetchError> {
     let timeout = request.timeout;
-    Ok(
-        match parent.ask(Ask::Fetch(Box::new(request)), timeout).await {
-            Ok(Told::Fetched(result)) => result,
-            Ok(Told::Resolved(_)) => Err(FetchError::Worker("answered something else".into())),
-            Err(error) => Err(error),
-        },
-    )
+    match parent::ask(Ask::Fetch(Box::new(request)), timeout).await? {
+        Told::Fetched(result) => result,
+        Told::Resolved(_) => Err(FetchError::Worker("answered something else".into())),
+    }
 }
 
-/// Looks a name up in the worker of this thread; `None` where there is none.
-pub(super) async fn resolve(
-    name: &str,
-    timeout: std::time::Duration,
-) -> Option<Result<Vec<IpAddr>, String>> {
-    let parent = parent::of_this_thread()?;
-    Some(match parent.ask(Ask::Resolve(name.into()), timeout).await {
+/// Looks a name up in the worker of this thread.
+pub(super) async fn resolve(name: &str, timeout: Duration) -> Result<Vec<IpAddr>, String> {
+    match parent::ask(Ask::Resolve(name.into()), timeout).await {
         Ok(Told::Resolved(result)) => result,
         Ok(Told::Fetched(_)) => Err("the fetch worker answered something else".into()),
         Err(error) => Err(error.to_string()),
-    })
+    }
 }

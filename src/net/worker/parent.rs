@@ -3,8 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -23,21 +22,41 @@ const IDLE: Duration = Duration::from_secs(3);
 /// Bytes read at a time. Most answers are a few hundred long.
 const READ: usize = 2 * 1024;
 
-/// The program that becomes the worker.
+/// Name of the program that becomes the worker.
+const NAME: &str = "tailover-fetch";
+
+/// Where it may be installed when it is not beside the daemon's.
+const FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/libexec"];
+
+/// Where the worker's program may be; the first that is there is started.
 #[derive(Debug, Clone)]
-pub struct Program {
-    pub path: PathBuf,
-    pub arguments: Vec<String>,
-}
+pub struct Program(pub Vec<PathBuf>);
 
 impl Program {
-    /// This very program, also after its file was replaced by an upgrade (proc(5), `exe`), with the
-    /// subcommand that serves.
-    pub fn this() -> Self {
-        Self {
-            path: "/proc/self/exe".into(),
-            arguments: vec!["fetch-worker".into()],
+    /// `tailover-fetch` beside the running program, in /usr/sbin or in /usr/libexec.
+    pub fn installed() -> Self {
+        // Right also after an upgrade: then the file's name, not its folder, has a mark behind it
+        // (proc(5), `exe`).
+        let own = std::env::current_exe().ok();
+        let beside = own.iter().filter_map(|path| path.parent());
+        let folders = beside.chain(FOLDERS.iter().map(Path::new));
+        Self(folders.map(|folder| folder.join(NAME)).collect())
+    }
+
+    /// Starts it; [`io::ErrorKind::NotFound`] when it is nowhere.
+    fn start(&self) -> io::Result<Child> {
+        let mut last = io::ErrorKind::NotFound.into();
+        for path in &self.0 {
+            let started = Command::new(path)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn();
+            match started {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => last = e,
+                result => return result,
+            }
         }
+        Err(last)
     }
 }
 
@@ -56,11 +75,7 @@ thread_local! {
 
 /// The way to [`Parent::run`].
 #[derive(Clone)]
-pub(super) struct Line(Sender<Job>);
-
-pub(super) fn of_this_thread() -> Option<Line> {
-    HERE.with_borrow(Option::clone)
-}
+struct Line(Sender<Job>);
 
 /// From now on this thread's requests and lookups are done by `program`, while the returned
 /// [`Parent`] runs.
@@ -70,22 +85,22 @@ pub fn use_process(program: Program) -> Parent {
     Parent { program, jobs }
 }
 
-impl Line {
-    pub(super) async fn ask(&self, ask: Ask, timeout: Duration) -> Result<Told, FetchError> {
-        let (answer, answered) = channel::bounded(1);
-        let exchange = async {
-            let ended = |_| FetchError::Worker("nobody runs it".into());
-            if let Err(e) = self.0.send(Job { ask, answer }).await {
-                return Ok(Err(ended(e.to_string())));
-            }
-            let told = answered.recv().await;
-            Ok(told.unwrap_or_else(|e| Err(ended(e.to_string()))))
-        };
-        // Only time can fail here.
-        within(timeout, exchange)
-            .await
-            .unwrap_or(Err(FetchError::Timeout))
-    }
+/// Has the worker of this thread do something.
+pub(super) async fn ask(ask: Ask, timeout: Duration) -> Result<Told, FetchError> {
+    let nobody = || FetchError::Worker("nobody runs it".into());
+    let line = HERE.with_borrow(Option::clone).ok_or_else(nobody)?;
+    let (answer, answered) = channel::bounded(1);
+    let exchange = async {
+        if line.0.send(Job { ask, answer }).await.is_err() {
+            return Ok(Err(nobody()));
+        }
+        let told = answered.recv().await;
+        Ok(told.unwrap_or_else(|_| Err(nobody())))
+    };
+    // Only time can fail here.
+    within(timeout, exchange)
+        .await
+        .unwrap_or(Err(FetchError::Timeout))
 }
 
 /// Starts, feeds and ends the worker.
@@ -101,9 +116,12 @@ impl Parent {
             let mut worker = match Worker::start(&self.program) {
                 Ok(worker) => worker,
                 Err(e) => {
-                    let text = format!("cannot be started: {e}");
+                    let error = match e.kind() {
+                        io::ErrorKind::NotFound => FetchError::NotInstalled,
+                        _ => FetchError::Worker(format!("cannot be started: {e}")),
+                    };
                     // Nobody waits any more when the time-out came first.
-                    let _ = job.answer.try_send(Err(FetchError::Worker(text)));
+                    let _ = job.answer.try_send(Err(error));
                     continue;
                 }
             };
@@ -128,12 +146,7 @@ struct Worker {
 
 impl Worker {
     fn start(program: &Program) -> io::Result<Self> {
-        let mut child = Command::new(&program.path)
-            .arg0("tailover")
-            .args(&program.arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
+        let mut child = program.start()?;
         let pipes = match (child.stdin.take(), child.stdout.take()) {
             (Some(input), Some(output)) => Async::new(input).map(|i| (i, output)),
             _ => Err(io::ErrorKind::BrokenPipe.into()),

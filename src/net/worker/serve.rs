@@ -3,8 +3,8 @@
 use std::io::{self, BufRead, Read, Write};
 use std::sync::{Arc, Mutex};
 
-use super::super::http::{fetch_blocking, FetchError};
-use super::super::resolve::look_up;
+use super::super::blocking::{fetch, look_up};
+use super::super::http::FetchError;
 use super::super::thread;
 use super::{lines, Ask, Told, MAX_LINE};
 
@@ -42,7 +42,7 @@ fn refusal(ask: &Ask) -> fn(String) -> Told {
 
 fn answer(ask: Ask) -> Told {
     match ask {
-        Ask::Fetch(request) => Told::Fetched(fetch_blocking(&request)),
+        Ask::Fetch(request) => Told::Fetched(fetch(&request)),
         Ask::Resolve(name) => Told::Resolved(look_up(&name).map_err(|e| e.to_string())),
     }
 }
