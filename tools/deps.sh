@@ -47,8 +47,10 @@ elif command -v rustup >/dev/null; then
 	cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 	cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 fi
-# The source of the standard library, where there is no rustup to fetch a built one.
-if ! command -v rustup >/dev/null && [ ! -e "$(rustc --print sysroot 2>/dev/null)/lib/rustlib/src" ]; then
+# The source of the standard library: the static binaries are smaller with it (tools/static.sh).
+if command -v apt-get >/dev/null &&
+	[ ! -e "$(rustc --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library/std" ] &&
+	[ ! -e "$(/usr/bin/rustc --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library/std" ]; then
 	packages="$packages rustc-web rust-web-src"
 fi
 

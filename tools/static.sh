@@ -6,9 +6,9 @@
 #
 # The results are tailover and tailover-fetch, in target/static for the host's CPU and in
 # target/static/TARGET for others.
-# The standard library is, in this order: a prebuilt one that rustup has or can fetch, the source
-# beside the rustc in use, the source beside Debian's rustc (package rust-web-src). STD=source passes
-# over the first one; the binaries are smaller then.
+# The standard library is built from source where there is one, as the binaries are then 400 kB
+# smaller: beside the rustc in use, or beside Debian's (package rust-web-src). Else it is a prebuilt
+# one that rustup has or can fetch. STD=prebuilt passes over the first way, and is faster by minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,34 +18,37 @@ target="${1:-$host}"
 shift || true
 if [ "$target" = "$host" ]; then out=target/static; else out="target/static/$target"; fi
 
-# Where the rustc $1 has a standard library for the target, ready made or as source.
-prebuilt() {
-	[ "${STD:-}" != source ] &&
-		compgen -G "$("$1" --print sysroot)/lib/rustlib/$target/lib/libstd-*.rlib" >/dev/null
+# Where the rustc $1 has a standard library for the target, as source or ready made.
+source_of() {
+	[ -x "$(command -v "$1")" ] && [ -e "$("$1" --print sysroot)/lib/rustlib/src/rust/library/std/Cargo.toml" ]
 }
-source_of() { [ -e "$("$1" --print sysroot)/lib/rustlib/src/rust/library/std/Cargo.toml" ]; }
+prebuilt() { compgen -G "$("$1" --print sysroot)/lib/rustlib/$target/lib/libstd-*.rlib" >/dev/null; }
 
 rustc="${RUSTC:-rustc}"
-# A server that cannot be reached must not hold up the other two ways for long.
-if ! prebuilt "$rustc" && [ "${STD:-}${RUSTC:-}" = "" ] && command -v rustup >/dev/null; then
+source=""
+for candidate in "$rustc" /usr/bin/rustc; do
+	if [ "${STD:-}" != prebuilt ] && [ -z "$source" ] && source_of "$candidate"; then
+		source="$candidate"
+	fi
+done
+# A server that cannot be reached must not hold this up for long.
+if [ -z "$source" ] && ! prebuilt "$rustc" && [ -z "${RUSTC:-}" ] && command -v rustup >/dev/null; then
 	timeout 180 rustup target add "$target" 2>/dev/null ||
-		echo "static: rustup has no standard library for $target; looking for its source" >&2
+		echo "static: rustup has no standard library for $target" >&2
 fi
 
 # `static` is not the default on mips, riscv64 and powerpc. A fixed address saves the relocations.
 flags="-Ctarget-feature=+crt-static -Crelocation-model=static"
 build=(zigbuild --release --locked --target "$target" --bin tailover --bin tailover-fetch)
-if prebuilt "$rustc"; then
+if [ -z "$source" ]; then
+	if ! prebuilt "$rustc"; then
+		echo "static: no standard library for $target: run 'rustup target add $target'," >&2
+		echo "        'rustup component add rust-src' or 'apt install rustc-web rust-web-src'" >&2
+		exit 1
+	fi
 	std="prebuilt, $("$rustc" --version)"
 else
-	if ! source_of "$rustc"; then
-		rustc=/usr/bin/rustc
-		if ! [ -x "$rustc" ] || ! source_of "$rustc"; then
-			echo "static: no standard library for $target: run 'rustup target add $target'," >&2
-			echo "        'rustup component add rust-src' or 'apt install rustc-web rust-web-src'" >&2
-			exit 1
-		fi
-	fi
+	rustc="$source"
 	std="from source, $("$rustc" --version)"
 	# musl without the compatibility with its own 1.1: else time_t ends in 2038 on 32 bits. The
 	# switch has an effect only where std is built along.
