@@ -344,7 +344,7 @@ fn alone_in_the_world_it_stays_up_says_so_and_ends_when_told() {
     let folder = Folder::new("alone");
     let mut daemon = Daemon::start(&folder.config(""));
     daemon.says("no ubus");
-    daemon.says("no uplink reaches the outside");
+    daemon.says("does not run, and no procd says");
     assert!(
         daemon.child.try_wait().expect("a child").is_none(),
         "it stays up"

@@ -135,6 +135,8 @@ struct Way {
     addresses: Vec<IpAddr>,
     #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS looks"))]
     certificate: CertCheck,
+    // Only TLS looks at it.
+    #[cfg_attr(not(feature = "tls"), allow(dead_code))]
     ca_file: Option<PathBuf>,
     deadline: Instant,
 }
