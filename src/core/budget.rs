@@ -7,9 +7,6 @@ use super::Time;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A healthy stretch this many times `restart_max` long (at least an hour) starts the backoff anew.
-const FORGIVEN_AFTER: u32 = 1;
-
 /// Limits on restarts, from the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -70,14 +67,15 @@ impl Budget {
         self.healthy_since = None;
     }
 
-    /// Notes whether the tailnet is well; a long healthy stretch resets the backoff.
+    /// Notes whether the tailnet is well; a healthy stretch as long as the longest pause,
+    /// and at least an hour, resets the backoff.
     pub fn health(&mut self, now: Time, well: bool, limits: &Limits) {
         if !well {
             self.healthy_since = None;
             return;
         }
         let since = *self.healthy_since.get_or_insert(now);
-        if now.saturating_sub(since) >= HOUR.max(limits.max * FORGIVEN_AFTER) {
+        if now.saturating_sub(since) >= HOUR.max(limits.max) {
             self.pause = None;
         }
     }

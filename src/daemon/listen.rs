@@ -21,7 +21,6 @@ impl Daemon {
             })
             .detach();
         self.ubus = Some(handle.clone());
-        let outbox = self.outbox.clone();
         self.executor
             .spawn(async move {
                 if let Err(e) = handle.add_object(OBJECT, methods()).await {
@@ -37,7 +36,6 @@ impl Daemon {
                         warn!(target: LOG, "cannot subscribe to ubus object `{path}`: {e}");
                     }
                 }
-                drop(outbox);
             })
             .detach();
     }
