@@ -22,7 +22,7 @@ from .steps import (
 )
 
 # The cures that touch tailscaled or its packets' way, as `tailover history` calls them.
-_CURES = ("steer", "nudge", "renew", "restart")
+_CURES = ("steer", "nudge", "renew", "mend", "restart")
 
 
 # One uplink fails.

@@ -236,6 +236,7 @@ fn restart_alone_says_that_it_cannot_help_and_keeps_its_budget() {
         steer: false,
         nudge: false,
         renew: false,
+        mend: false,
         restart: true,
     };
     let mut w = World::new(p, 7);

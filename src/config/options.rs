@@ -204,7 +204,7 @@ pub const OPTIONS: &[Opt] = &[
     Opt {
         name: "cure",
         kind: Kind::Cures(|s| &mut s.cures),
-        default: &["steer", "nudge", "renew", "restart"],
+        default: &["steer", "nudge", "renew", "mend", "restart"],
         help: "The cures that are allowed; the mildest that fits comes first in any case.",
         since: "0.1",
     },

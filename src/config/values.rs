@@ -182,13 +182,21 @@ pub enum Cure {
     Nudge,
     /// Have tailscaled make a new control connection.
     Renew,
+    /// Put lost rules and routes of tailscaled's back.
+    Mend,
     /// Restart the service.
     Restart,
 }
 
 impl Cure {
     /// Every cure, mildest first.
-    pub const ALL: [Cure; 4] = [Cure::Steer, Cure::Nudge, Cure::Renew, Cure::Restart];
+    pub const ALL: [Cure; 5] = [
+        Cure::Steer,
+        Cure::Nudge,
+        Cure::Renew,
+        Cure::Mend,
+        Cure::Restart,
+    ];
 
     /// The word in the config file and in logs.
     pub fn name(self) -> &'static str {
@@ -196,6 +204,7 @@ impl Cure {
             Cure::Steer => "steer",
             Cure::Nudge => "nudge",
             Cure::Renew => "renew",
+            Cure::Mend => "mend",
             Cure::Restart => "restart",
         }
     }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::fault::Fault;
 use super::tailnet::{Api, Backend, Purpose, Standing};
 use super::uplink::Family;
 use super::{Knowledge, Time};
@@ -16,109 +17,6 @@ const GONE_TOO_LONG: Duration = Duration::from_secs(10);
 
 /// LocalAPI silent for this long, where each question waits 2 s: hung, not busy.
 const HUNG_TOO_LONG: Duration = Duration::from_secs(15);
-
-/// A fault, or a state that is none of ours to cure.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// F1: tailscaled's packets leave by a dead way while another is open.
-    PinnedRoute {
-        family: Family,
-        device: Option<String>,
-        open: Vec<String>,
-    },
-    /// F2: the control connection sits on a flow that the path no longer carries.
-    StuckControl { evidence: String },
-    /// F3: DERP, NAT mappings and endpoints belong to the old way.
-    StalePaths { evidence: String },
-    /// tailscaled does not run.
-    DaemonGone,
-    /// tailscaled runs and does not answer.
-    DaemonHung,
-    /// No uplink reaches the outside.
-    OutsideDown { portal: Option<String> },
-    /// The outside is reached, the control server is not.
-    ControlDown { why: String },
-    /// The user stopped it, or it needs a person.
-    NeedsPerson { what: &'static str },
-    /// tailscaled sets no mark; its packets obey the router's ordinary rules.
-    Userspace,
-}
-
-impl Fault {
-    /// Stable identifier, as in `status --json`, the history and docs/faults.md.
-    pub fn id(&self) -> &'static str {
-        match self {
-            Fault::PinnedRoute { .. } => "F1-pinned-route",
-            Fault::StuckControl { .. } => "F2-stuck-control",
-            Fault::StalePaths { .. } => "F3-stale-paths",
-            Fault::DaemonGone => "daemon-gone",
-            Fault::DaemonHung => "daemon-hung",
-            Fault::OutsideDown { portal: None } => "outside-down",
-            Fault::OutsideDown { portal: Some(_) } => "portal",
-            Fault::ControlDown { .. } => "control-down",
-            Fault::NeedsPerson { .. } => "needs-person",
-            Fault::Userspace => "userspace-networking",
-        }
-    }
-
-    /// True when one of our cures can help.
-    pub fn curable(&self) -> bool {
-        matches!(
-            self,
-            Fault::PinnedRoute { .. }
-                | Fault::StuckControl { .. }
-                | Fault::StalePaths { .. }
-                | Fault::DaemonGone
-                | Fault::DaemonHung
-        )
-    }
-}
-
-impl std::fmt::Display for Fault {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        match self {
-            Fault::PinnedRoute {
-                family,
-                device: Some(device),
-                open,
-            } => write!(
-                f,
-                "tailscaled's {family} packets leave by {device}, where nothing answers; {} is open",
-                open.join(", ")
-            ),
-            Fault::PinnedRoute { family, open, .. } => write!(
-                f,
-                "the kernel has no {family} route for tailscaled's packets; {} is open",
-                open.join(", ")
-            ),
-            Fault::StuckControl { evidence } => {
-                write!(f, "the control connection is stuck: {evidence}")
-            }
-            Fault::StalePaths { evidence } => {
-                write!(f, "tailscaled's relay and paths are stale: {evidence}")
-            }
-            Fault::DaemonGone => f.write_str("tailscaled does not run"),
-            Fault::DaemonHung => f.write_str("tailscaled runs but does not answer"),
-            Fault::OutsideDown { portal: None } => {
-                f.write_str("no uplink reaches the outside; waiting for one")
-            }
-            Fault::OutsideDown {
-                portal: Some(uplink),
-            } => write!(
-                f,
-                "a captive portal holds {uplink}; somebody has to log in there"
-            ),
-            Fault::ControlDown { why } => write!(
-                f,
-                "the control server does not answer ({why}); the tailnet goes on without it"
-            ),
-            Fault::NeedsPerson { what } => write!(f, "tailscale {what}; nothing is done"),
-            Fault::Userspace => f.write_str(
-                "tailscaled runs with userspace networking and sets no mark; it cannot be steered",
-            ),
-        }
-    }
-}
 
 /// All faults that the evidence of the assessment begun at `since` shows, the one to cure first first.
 pub fn diagnose(k: &Knowledge, now: Time, since: Time) -> Vec<Fault> {

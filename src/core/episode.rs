@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::diagnosis::Fault;
+use super::fault::Fault;
 use super::ladder::{Cure, Tried};
 use super::Time;
 

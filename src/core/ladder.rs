@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::diagnosis::Fault;
+use super::fault::Fault;
 use super::uplink::Family;
 
 /// An act on tailscaled or on its packets, mildest first.
@@ -14,6 +14,8 @@ pub enum Cure {
     Nudge,
     /// `start {}`: a new control client.
     Renew,
+    /// Put lost rules and routes of tailscaled's back.
+    Mend,
     /// Restart the service.
     Restart,
 }
@@ -25,6 +27,7 @@ impl Cure {
             Cure::Steer(_) => "steer",
             Cure::Nudge => "nudge",
             Cure::Renew => "renew",
+            Cure::Mend => "mend",
             Cure::Restart => "restart",
         }
     }
@@ -38,6 +41,7 @@ impl Cure {
             Cure::Steer(_) => 4,
             Cure::Nudge => 6,
             Cure::Renew => 8,
+            Cure::Mend => 3,
             Cure::Restart => 30,
         })
     }
@@ -58,6 +62,7 @@ pub struct Allowed {
     pub steer: bool,
     pub nudge: bool,
     pub renew: bool,
+    pub mend: bool,
     pub restart: bool,
 }
 
@@ -66,12 +71,13 @@ impl Allowed {
         steer: true,
         nudge: true,
         renew: true,
+        mend: true,
         restart: true,
     };
 
     /// Plain behaviour: restart is the only cure there is.
     fn only_restart(&self) -> bool {
-        self.restart && !self.steer && !self.nudge && !self.renew
+        self.restart && !self.steer && !self.nudge && !self.renew && !self.mend
     }
 }
 
@@ -81,6 +87,7 @@ pub struct Tried {
     pub steer: [u8; 2],
     pub nudge: u8,
     pub renew: u8,
+    pub mend: u8,
     pub restart: u8,
     /// tailscaled was built without the call a cure needs (404), so it is as good as tried.
     pub nudge_missing: bool,
@@ -207,6 +214,7 @@ mod tests {
         steer: false,
         nudge: false,
         renew: false,
+        mend: false,
         restart: true,
     };
 

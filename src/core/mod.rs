@@ -7,6 +7,7 @@
 pub mod budget;
 pub mod diagnosis;
 pub mod episode;
+pub mod fault;
 mod knowledge;
 pub mod ladder;
 mod machine;
@@ -14,7 +15,7 @@ pub mod tailnet;
 pub mod uplink;
 pub mod verdict;
 
-pub use diagnosis::Fault;
+pub use fault::Fault;
 pub use knowledge::{Knowledge, Path};
 pub use ladder::Cure;
 pub use machine::{Core, Stage};
@@ -150,6 +151,7 @@ pub enum Action {
     Steer(Family, Steering),
     Nudge,
     Renew,
+    Mend,
     Restart,
     /// Call again with [`Input::Wake`] at this time; replaces an earlier one.
     Wake(Time),

@@ -46,6 +46,7 @@ impl Daemon {
                     tailscaled::renew(tailnet.api()).await
                 });
             }
+            Action::Mend => {}
             Action::Restart => {
                 let tailnet = Rc::clone(&self.tailnet);
                 let (service, ubus) = (self.settings.service.clone(), self.ubus.clone());
@@ -155,6 +156,7 @@ fn cure_of(action: &Action) -> Option<Cure> {
         Action::Steer(f, _) => Some(Cure::Steer(*f)),
         Action::Nudge => Some(Cure::Nudge),
         Action::Renew => Some(Cure::Renew),
+        Action::Mend => Some(Cure::Mend),
         Action::Restart => Some(Cure::Restart),
         _ => None,
     }

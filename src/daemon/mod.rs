@@ -205,6 +205,7 @@ pub fn policy(s: &Settings) -> Policy {
             steer: has(config::Cure::Steer),
             nudge: has(config::Cure::Nudge),
             renew: has(config::Cure::Renew),
+            mend: has(config::Cure::Mend),
             restart: has(config::Cure::Restart),
         },
         limits: Limits {

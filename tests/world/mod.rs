@@ -332,7 +332,7 @@ impl World {
         self.acts.iter().filter(|a| {
             matches!(
                 a.action,
-                Action::Steer(..) | Action::Nudge | Action::Renew | Action::Restart
+                Action::Steer(..) | Action::Nudge | Action::Renew | Action::Mend | Action::Restart
             )
         })
     }
@@ -625,6 +625,7 @@ impl World {
                 self.reconnect(false, true);
                 self.cured(50 * MS, Cure::Nudge);
             }
+            Action::Mend => self.cured(20 * MS, Cure::Mend),
             Action::Renew => {
                 self.mild_since_health = true;
                 self.control = None;

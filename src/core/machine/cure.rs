@@ -50,6 +50,13 @@ impl Core {
                         e.tried.renew += 1;
                     }
                 }
+                Cure::Mend => {
+                    let why = fault_text(faults, |x| matches!(x, Fault::LostState { .. }));
+                    self.order(now, *cure, why, Action::Mend);
+                    if let Some(e) = &mut self.episode {
+                        e.tried.mend += 1;
+                    }
+                }
                 Cure::Restart => {}
             }
             waiting.push(*cure);

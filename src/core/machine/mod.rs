@@ -11,8 +11,9 @@ mod verify;
 use std::time::Duration;
 
 use crate::core::budget::Budget;
-use crate::core::diagnosis::{diagnose, needs_person, Fault};
+use crate::core::diagnosis::{diagnose, needs_person};
 use crate::core::episode::{Episode, History, Outcome};
+use crate::core::fault::Fault;
 use crate::core::ladder::{self, Cure, Next};
 use crate::core::tailnet::{Api, Backend, Epoch, Purpose, Tailnet};
 use crate::core::uplink::{Family, Route, Uplink};
