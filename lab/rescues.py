@@ -163,6 +163,8 @@ def flush_by_mwan3(world):
 def dark_without_a_word(world):
     """The first uplink goes dark and nobody says so: tailover sees it for itself."""
     start_tailover(world)
+    # Its start is behind it, and the flow of pings is known.
+    linger(10)
     broken = time.monotonic()
     world.isp1.blackhole()
     wait_until(lambda: world.pings.back(broken + 1, 4) is not None, PATIENCE, "the tailnet")
