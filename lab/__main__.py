@@ -52,6 +52,13 @@ def _arguments():
     measure.add_argument("-n", type=int, default=5, help="runs of each kind")
     measure.add_argument("--peer", choices=["direct", "derp-only", "both"], default="both")
     measure.add_argument("--cure", choices=["tailover", "hand"], default="tailover")
+    for name, text in (
+        ("blind", "a blackhole that nobody speaks of, the tailnet in use"),
+        ("idle", "the same with an idle tailnet"),
+        ("address", "a silent change of the public address"),
+    ):
+        measure.add_argument(f"--{name}", dest="kind", action="store_const", const=name, help=text)
+    measure.add_argument("--seed", type=int, help="of the instants at which the fault comes")
     test = commands.add_parser("test", parents=[world], help="run the scenarios")
     test.add_argument("names", nargs="*", help="only those whose name contains one of these")
     test.add_argument("--all", action="store_true", help="the rare ones too")
