@@ -135,13 +135,13 @@ KINDS = {
 }
 
 
-def measure(world, kind, runs, seed, say):
+def measure(world, kind, runs, say):
     """One run without tailover, then `runs` with it; returns whether none was lost.
 
-    `say` prints a line. The instants come from `seed`, so they can be had again.
+    `say` prints a line. The instants come from the world's seed, so they can be had again.
     """
-    dice = random.Random(seed)
-    say(f"{kind.title}; seed {seed}; seconds after the fault")
+    dice = random.Random(world.seed)
+    say(f"{kind.title}; seed {world.seed}; seconds after the fault")
     kind.prepare(world)
     say(f"without tailover, {WITHOUT:.0f} s watched: {_words(kind.run(world, WITHOUT))}")
     rows = []

@@ -8,6 +8,7 @@ import time
 import traceback
 
 from . import blind, scenarios
+from . import naming as names
 from .hosts import HostError
 from .paths import LOGS, TAILOVER_INSIDE
 from .sandbox import NOT_UP
@@ -90,8 +91,18 @@ def _measure_blind(options):
     if not world.tailover:
         _say("lab: no tailover binary; build it or give --tailover")
         return 1
-    seed = random.randrange(2**32) if options.seed is None else options.seed
-    good = blind.measure(world, blind.KINDS[options.kind], options.n, seed, _say)
+    good = blind.measure(world, blind.KINDS[options.kind], options.n, _say)
+    return 0 if good else 1
+
+
+def naming(options):
+    """Injects faults and compares their names with those the daemon gives them."""
+    world = _world(options)
+    if not world.tailover:
+        _say("lab: no tailover binary; build it or give --tailover")
+        return 1
+    table, good = names.run_all(world, options.names)
+    _say(table)
     return 0 if good else 1
 
 
@@ -190,8 +201,9 @@ def _picked(scenario, options):
 def _world(options):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     begun = time.monotonic()
+    seed = random.randrange(2**32) if options.seed is None else options.seed
     try:
-        world = World(TAILOVER_INSIDE.exists(), options.rp_filter, options.source_routes)
+        world = World(TAILOVER_INSIDE.exists(), options.rp_filter, options.source_routes, seed)
         world.start()
     except _BROKEN:
         traceback.print_exc()

@@ -8,7 +8,7 @@ tailover, which prove the lab itself, and the list of all.
 import time
 from dataclasses import dataclass
 
-from . import footprint, plan, rescues
+from . import footprint, naming, plan, rescues
 from .hosts import wait_until
 from .steps import (
     PATIENCE,
@@ -234,7 +234,11 @@ SCENARIOS = [
     Scenario(rescues.check_changes_nothing, tailover=True),
     Scenario(rescues.ubusd_reborn, tailover=True),
     Scenario(rescues.hotplug_is_quick, tailover=True),
+    Scenario(naming.naming_short, tailover=True),
     Scenario(footprint.idle_memory, tailover=True),
+    # A hung and a dead tailscaled are restarted, and so is what nobody mends.
+    Scenario(naming.naming_singles, tailover=True, rare=True, restarts=5),
+    Scenario(naming.naming_pairs, tailover=True, rare=True, restarts=10),
     Scenario(rescues.no_ubusd_at_all, tailover=True, rare=True),
     Scenario(rescues.killed_tailscaled, tailover=True, rare=True, restarts=1),
     Scenario(rescues.only_restart_allowed, tailover=True, rare=True, restarts=3),

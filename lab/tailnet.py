@@ -149,6 +149,10 @@ class RouterNode(Node):
         """Restarts it as the init script does."""
         self.host.run(["/etc/init.d/tailscale", "restart"])
 
+    def abandon(self):
+        """Kills it for good, as after procd has given it up."""
+        self.host.run(["/etc/init.d/tailscale", "abandon"])
+
 
 class Peer:
     """The other end of the tailnet, with an internet access of its own.

@@ -15,10 +15,12 @@ from .tailnet import Peer, RouterNode
 
 
 class World:
-    """Everything that runs. `tailover` says whether a binary is there to be tested."""
+    """Everything that runs. `tailover` says whether a binary is there to be tested;
+    `seed` is that of whatever is left to chance."""
 
-    def __init__(self, tailover=False, rp_filter=0, source_routes=False):
+    def __init__(self, tailover=False, rp_filter=0, source_routes=False, seed=0):
         self.tailover = tailover
+        self.seed = seed
         self.rp_filter = rp_filter
         self._clear_logs()
         self.internet = Internet()
