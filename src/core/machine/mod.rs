@@ -11,7 +11,7 @@ mod verify;
 use std::time::Duration;
 
 use crate::core::budget::Budget;
-use crate::core::diagnosis::{diagnose, needs_person};
+use crate::core::diagnosis::{diagnose, needs_person, LOST_FOR_SURE};
 use crate::core::episode::{Episode, History, Outcome};
 use crate::core::fault::Fault;
 use crate::core::ladder::{self, Cure, Next};
@@ -133,6 +133,8 @@ pub struct Core {
     pid: Option<u32>,
     /// The path was moved and has not been read since.
     path_unread: bool,
+    /// Lost state was put back and the kernel has not been read since.
+    loss_unread: bool,
     /// The steering before the last order, should the kernel refuse that.
     before: [Steering; 2],
     /// The device that each family's mark was moved away from.
@@ -166,6 +168,7 @@ impl Core {
             stopped: false,
             pid: None,
             path_unread: false,
+            loss_unread: false,
             before: Default::default(),
             left: [None, None],
             went_back: None,
@@ -250,6 +253,9 @@ impl Core {
                 at = at.min(now + SILENT_EVERY);
             }
         }
+        if self.k.lost_since.is_some() {
+            at = at.min(now + LOST_FOR_SURE);
+        }
         let deadlines = self
             .k
             .verdicts
@@ -270,6 +276,10 @@ impl Core {
         if self.settle_at.is_some_and(|t| t <= now) {
             self.settle_at = None;
             self.out.push(Action::Look(Look::All));
+        }
+        if self.k.lost_since.is_some() && self.since_look(now) >= LOST_FOR_SURE {
+            // Back by itself, or lost for sure.
+            self.out.push(Action::Look(Look::Tailnet));
         }
         match self.stage.clone() {
             Stage::Quiet => self.quiet(now),
