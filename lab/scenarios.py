@@ -8,7 +8,7 @@ tailover, which prove the lab itself, and the list of all.
 import time
 from dataclasses import dataclass
 
-from . import footprint, plan, rescues
+from . import failback, footprint, plan, rescues
 from .hosts import wait_until
 from .steps import (
     PATIENCE,
@@ -197,6 +197,8 @@ SCENARIOS = [
     Scenario(rescues.failover_source_routes, tailover=True, rare=True),
     # Lost kernel state is not mended yet: tailover may only fail to help here.
     Scenario(rescues.flush_by_mwan3, tailover=True, rare=True, restarts=1),
+    Scenario(failback.off_the_metered_backup, tailover=True),
+    Scenario(failback.left_and_needed_again, tailover=True, rare=True),
     Scenario(dead_without_cure_derp, peer="derp-only", rare=True),
     Scenario(by_hand_derp, peer="derp-only"),
     Scenario(rescues.failover_derp, peer="derp-only", tailover=True),

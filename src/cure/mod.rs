@@ -1,5 +1,7 @@
 //! Carries out what the core decided, and reports what came of it. Decides nothing.
 
+pub mod leave;
+mod program;
 pub mod restart;
 pub mod steer;
 pub mod tailscaled;

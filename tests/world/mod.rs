@@ -16,7 +16,7 @@ use tailover::core::ladder::Allowed;
 use tailover::core::tailnet::{Api, Backend, Flow, Purpose, Tailnet};
 use tailover::core::{
     Action, By, Core, Cure, Effort, Event, Family, Finding, Input, Look, Moment, Notice, Policy,
-    Report, Route, Scope, Stage, Steering, Uplink, Way,
+    Report, Route, Scope, Stage, Steering, Uplink, Way, LEAVE_FOR,
 };
 
 pub const MS: Duration = Duration::from_millis(1);
@@ -121,6 +121,8 @@ pub struct World {
     pub v6_untold: bool,
     last_control: Duration,
     steering: [Steering; 2],
+    /// Devices that peers are kept off, and until when the kernel does so.
+    pub left: (Vec<String>, Duration),
     running: bool,
     hung: bool,
     unhung: Option<Duration>,
@@ -166,6 +168,7 @@ impl World {
             v6_untold: false,
             last_control: Duration::ZERO,
             steering: Default::default(),
+            left: Default::default(),
             running: true,
             hung: false,
             unhung: None,
@@ -361,6 +364,7 @@ impl World {
                     metric: Some([10, 20][i]),
                 }),
                 v6: None,
+                metered: i == 1,
             })
             .collect()
     }
@@ -582,6 +586,11 @@ impl World {
             self.judge(&action);
             self.carry_out(action);
         }
+        let used = self.core.knowledge().steering[0].to.as_ref();
+        if used.is_some_and(|hop| self.left.0.contains(&hop.device)) && self.now < self.left.1 {
+            let text = format!("peers are kept off the uplink in use at {:?}", self.now);
+            self.broken.push(text);
+        }
         if *self.core.stage() == Stage::Quiet && self.core.faults().is_empty() {
             self.mild_since_health = false;
         }
@@ -656,6 +665,7 @@ impl World {
             }
             Action::Wake(at) => self.wake = Some(*at),
             Action::Tell(n) => self.notices.push((self.now, n.clone())),
+            Action::Leave(devices) => self.left = (devices.clone(), self.now + LEAVE_FOR),
             Action::Exit => {}
         }
         self.acts.push(Act {

@@ -4,6 +4,7 @@
 
 mod cure;
 mod hear;
+mod leave;
 mod prove;
 mod quiet;
 mod verify;
@@ -69,6 +70,8 @@ const VERDICTS_KEPT: usize = 128;
 
 /// How long a healthy tailnet may be waited for when nothing wrong can be named.
 const UNNAMED_PATIENCE: Duration = Duration::from_secs(10);
+
+pub use leave::LEAVE_FOR;
 
 /// Where the machine stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,6 +142,7 @@ pub struct Core {
     left: [Option<String>; 2],
     went_back: Option<Time>,
     flaps: u32,
+    leave: leave::Leave,
     woken_for: Option<Time>,
     out: Vec<Action>,
 }
@@ -170,6 +174,7 @@ impl Core {
             left: [None, None],
             went_back: None,
             flaps: 0,
+            leave: leave::Leave::default(),
             woken_for: None,
             out: Vec::new(),
         }
@@ -213,6 +218,7 @@ impl Core {
         }
         self.expire(now);
         self.go_on(moment);
+        self.mind_metered(now);
         self.wake(now);
         std::mem::take(&mut self.out)
     }
