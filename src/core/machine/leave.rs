@@ -19,21 +19,17 @@ pub(super) struct Leave {
 impl Core {
     /// After each step: takes down what carries the path, and has peers leave what does not any more.
     pub(super) fn mind_metered(&mut self, now: Time) {
-        let on: Vec<String> = Family::BOTH
-            .into_iter()
-            .flat_map(|f| self.carriers(f))
-            .collect();
         if self.leave.until <= now {
             self.leave.under_way.clear();
         }
-        if self.leave.under_way.iter().any(|d| on.contains(d)) {
-            // Its peers are needed there again. The other family's, too, come back for a while.
-            self.leave.used.append(&mut self.leave.under_way);
+        if self.leave.under_way.iter().any(|d| self.carries(d)) {
+            // Its peers are needed there again. Those of another one come back for a while, too.
+            let back = std::mem::take(&mut self.leave.under_way);
+            self.leave.used.extend(back);
             self.out.push(Action::Leave(Vec::new()));
         }
-        let metered = self.k.uplinks.iter().filter(|u| u.metered);
-        for u in metered.filter(|u| on.contains(&u.device)) {
-            if !self.leave.used.contains(&u.device) {
+        for u in self.k.uplinks.iter().filter(|u| u.metered) {
+            if self.carries(&u.device) && !self.leave.used.contains(&u.device) {
                 self.leave.used.push(u.device.clone());
             }
         }
@@ -41,9 +37,9 @@ impl Core {
         if self.stage != Stage::Quiet || self.faults.iter().any(Fault::curable) {
             return;
         }
-        let (stay, left) = std::mem::take(&mut self.leave.used)
+        let (stay, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.leave.used)
             .into_iter()
-            .partition::<Vec<_>, _>(|d| on.contains(d));
+            .partition(|d| self.carries(d));
         self.leave.used = stay;
         if left.is_empty() {
             return;
@@ -54,17 +50,22 @@ impl Core {
         }
         self.leave.under_way.extend(left);
         self.leave.until = now + LEAVE_FOR;
-        self.out.push(Action::Leave(self.leave.under_way.clone()));
+        let devices = self.leave.under_way.clone();
+        self.out.push(Action::Leave(devices));
     }
 
-    /// The devices that carry the path, or will as soon as the steering that was ordered is done.
-    fn carriers(&self, family: Family) -> Vec<String> {
-        let route = self.k.path(family).route.as_ref();
-        let steered = self.k.steering[family.at()].to.as_ref();
-        let of_route = route.map(|r| r.device.clone());
-        of_route
+    /// True when the path of a family leaves by `device`, or will as soon as the steering that was
+    /// ordered is done.
+    fn carries(&self, device: &str) -> bool {
+        let routed = |f: Family| self.k.path(f).route.as_ref().map(|r| r.device.as_str());
+        let steered = |f: Family| {
+            self.k.steering[f.at()]
+                .to
+                .as_ref()
+                .map(|h| h.device.as_str())
+        };
+        Family::BOTH
             .into_iter()
-            .chain(steered.map(|hop| hop.device.clone()))
-            .collect()
+            .any(|f| routed(f) == Some(device) || steered(f) == Some(device))
     }
 }
