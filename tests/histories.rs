@@ -259,6 +259,30 @@ fn the_mark_goes_back_after_the_hold_and_control_goes_with_it() {
 }
 
 #[test]
+fn peers_leave_a_metered_backup_after_the_way_back_until_it_is_needed_again() {
+    let mut w = settled();
+    let dark = Fault::Dark {
+        uplink: 0,
+        told: Some(2000),
+    };
+    w.inject(dark);
+    w.run(20 * S);
+    assert!(w.steered() && w.left.0.is_empty(), "not while it is in use");
+    w.inject(Fault::Back {
+        uplink: 0,
+        told: Some(5000),
+    });
+    w.run(50 * S);
+    assert!(!w.steered());
+    assert_eq!(w.left.0, ["eth2"]);
+    assert_eq!(w.count(|a| matches!(a, Action::Leave(_))), 1, "once");
+    w.inject(dark);
+    w.run(10 * S);
+    assert!(w.steered() && w.left.0.is_empty(), "{:?}", w.left);
+    assert_eq!(w.broken, [""; 0]);
+}
+
+#[test]
 fn nothing_is_done_while_the_outside_is_down_or_behind_a_portal() {
     for second in [
         Fault::Dark {

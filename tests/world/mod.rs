@@ -17,7 +17,7 @@ use tailover::core::signs::{Pulse, Resending, Traffic};
 use tailover::core::tailnet::{Api, Backend, Flow, Lost, Purpose, Tailnet};
 use tailover::core::{
     Action, By, Core, Cure, Effort, Event, Family, Finding, Input, Look, Moment, Notice, Policy,
-    Report, Route, Scope, Stage, Steering, Uplink, Way,
+    Report, Route, Scope, Stage, Steering, Uplink, Way, LEAVE_FOR,
 };
 
 pub const MS: Duration = Duration::from_millis(1);
@@ -126,6 +126,8 @@ pub struct World {
     pub v6_untold: bool,
     last_control: Duration,
     steering: [Steering; 2],
+    /// Devices that peers are kept off, and until when the kernel does so.
+    pub left: (Vec<String>, Duration),
     running: bool,
     hung: bool,
     unhung: Option<Duration>,
@@ -190,6 +192,7 @@ impl World {
             v6_untold: false,
             last_control: Duration::ZERO,
             steering: Default::default(),
+            left: Default::default(),
             running: true,
             hung: false,
             unhung: None,
@@ -407,6 +410,7 @@ impl World {
                     metric: Some([10, 20][i]),
                 }),
                 v6: None,
+                metered: i == 1,
             })
             .collect()
     }
@@ -678,6 +682,11 @@ impl World {
             self.judge(&action);
             self.carry_out(action);
         }
+        let used = self.core.knowledge().steering[0].to.as_ref();
+        if used.is_some_and(|hop| self.left.0.contains(&hop.device)) && self.now < self.left.1 {
+            let text = format!("peers are kept off the uplink in use at {:?}", self.now);
+            self.broken.push(text);
+        }
         if *self.core.stage() == Stage::Quiet && self.core.faults().is_empty() {
             self.mild_since_health = false;
         }
@@ -764,6 +773,7 @@ impl World {
             }
             Action::Wake(at) => self.wake = Some(*at),
             Action::Tell(n) => self.notices.push((self.now, n.clone())),
+            Action::Leave(devices) => self.left = (devices.clone(), self.now + LEAVE_FOR),
             Action::Exit => {}
         }
         self.acts.push(Act {

@@ -4,6 +4,7 @@
 
 mod cure;
 mod hear;
+mod leave;
 mod prove;
 mod quiet;
 mod suspect;
@@ -75,6 +76,8 @@ const UNNAMED_PATIENCE: Duration = Duration::from_secs(10);
 /// A control server that did not answer is asked again after this long, while tailscaled's own
 /// connection to it is not heard.
 const CONTROL_AGAIN: Duration = Duration::from_secs(60);
+
+pub use leave::LEAVE_FOR;
 
 /// Where the machine stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -154,6 +157,7 @@ pub struct Core {
     left: [Option<String>; 2],
     went_back: Option<Time>,
     flaps: u32,
+    leave: leave::Leave,
     woken_for: Option<Time>,
     out: Vec<Action>,
 }
@@ -191,6 +195,7 @@ impl Core {
             left: [None, None],
             went_back: None,
             flaps: 0,
+            leave: leave::Leave::default(),
             woken_for: None,
             out: Vec::new(),
         }
@@ -234,6 +239,7 @@ impl Core {
         }
         self.expire(now);
         self.go_on(moment);
+        self.mind_metered(now);
         self.wake(now);
         std::mem::take(&mut self.out)
     }
