@@ -81,7 +81,7 @@ pub fn needs_person(k: &Knowledge) -> Option<&'static str> {
 fn pinned(k: &Knowledge, family: Family, since: Time) -> Option<Fault> {
     let path = k.path(family);
     // No path at all is a dead way too, if tailscaled had a use for that family.
-    if path.route.is_some() && !path.judgement.shut_since(since) {
+    if path.route.is_some() && !k.path_is_shut(family, since) {
         return None;
     }
     let open: Vec<String> = k
@@ -96,6 +96,7 @@ fn pinned(k: &Knowledge, family: Family, since: Time) -> Option<Fault> {
         family,
         device: path.route.as_ref().map(|r| k.name_device(&r.device)),
         open,
+        drill: k.path_drilled(family),
     })
 }
 

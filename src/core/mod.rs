@@ -16,7 +16,7 @@ pub mod uplink;
 pub mod verdict;
 
 pub use fault::Fault;
-pub use knowledge::{Knowledge, Path};
+pub use knowledge::{Drilled, Knowledge, Path};
 pub use ladder::Cure;
 pub use machine::{Core, Stage};
 pub use uplink::{Family, Route, Uplink, Way};
@@ -98,6 +98,14 @@ pub enum Input {
         force: bool,
     },
     Policy(Policy),
+    /// The owner asks to rehearse the loss of an uplink, by its name.
+    Drill {
+        uplink: String,
+        /// How long to stay away once the tailnet is well.
+        stay: Duration,
+    },
+    /// The owner wants the drill to end now.
+    DrillStop,
     /// The daemon is asked to end.
     Stop,
 }
@@ -203,4 +211,9 @@ pub enum Notice {
         evidence: String,
     },
     Waiting(String),
+    /// A step of a drill; nothing in it is a fault.
+    Drill {
+        uplink: String,
+        text: String,
+    },
 }

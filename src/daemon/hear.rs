@@ -112,6 +112,7 @@ impl Daemon {
                 call.done();
                 self.feed(Input::Recover { force });
             }
+            "drill" => self.answer_drill(call),
             "event" => match events::hotplug(&call.data) {
                 Ok(event) => {
                     // Answer first: a hotplug script waits.
@@ -124,6 +125,30 @@ impl Daemon {
                 }
             },
             _ => call.fail(Status::MethodNotFound),
+        }
+    }
+
+    /// Starts a drill, or ends the one that runs. A refusal is an answer: it carries a sentence.
+    fn answer_drill(&mut self, call: Call) {
+        if call.data.get("stop").and_then(Value::bool) == Some(true) {
+            call.done();
+            return self.feed(Input::DrillStop);
+        }
+        let Some(uplink) = call.data.get("uplink").and_then(Value::str) else {
+            return call.fail(Status::InvalidArgument);
+        };
+        let seconds = call.data.get("seconds").and_then(Value::i64);
+        let stay = match seconds.map_or(Ok(DRILL_STAY), u64::try_from) {
+            Ok(s) if s <= DRILL_STAY_MOST => Duration::from_secs(s),
+            _ => return call.fail(Status::InvalidArgument),
+        };
+        let uplink = uplink.to_string();
+        match self.core.drillable(&uplink) {
+            Ok(_) => {
+                call.done();
+                self.feed(Input::Drill { uplink, stay });
+            }
+            Err(why) => call.reply(vec![("refused".to_string(), Value::String(why))]),
         }
     }
 

@@ -78,6 +78,10 @@ const ACQUAINTANCE: Duration = Duration::from_secs(3);
 /// How long a check asked for over ubus may take; its probes have shorter limits of their own.
 const CHECK_LIMIT: Duration = Duration::from_secs(25);
 
+/// How long a drill stays on the other uplink once the tailnet is well there, and at most: seconds.
+pub const DRILL_STAY: u64 = 30;
+pub const DRILL_STAY_MOST: u64 = 600;
+
 /// How long ubusd may take to get our last words.
 const GOODBYE: Duration = Duration::from_millis(200);
 

@@ -70,6 +70,12 @@ pub enum Fault {
     UserStarts,
     Crash,
     Hang,
+    /// The owner rehearses the loss of that uplink, and stays away for `stay` seconds.
+    Drill {
+        uplink: usize,
+        stay: u8,
+    },
+    DrillStop,
 }
 
 #[derive(Clone, Debug)]
@@ -140,6 +146,8 @@ pub struct World {
     restarts: Vec<Duration>,
     mild_since_health: bool,
     only_restart: bool,
+    /// Until when a drill that was asked for may go back without the hold.
+    drill_until: Duration,
 }
 
 impl World {
@@ -184,6 +192,7 @@ impl World {
             restarts: vec![],
             mild_since_health: false,
             only_restart,
+            drill_until: Duration::ZERO,
         };
         w.reconnect(true, true);
         let start = Event::Changed {
@@ -279,6 +288,14 @@ impl World {
             }
             // Once it hangs nobody can learn what the user wants: only after a start was seen.
             Fault::Hang => self.hung = self.running && !self.stop_known,
+            Fault::Drill { uplink, stay } => {
+                let stay = S * u32::from(stay);
+                // Its limit, the acts before and after, and the way back.
+                self.drill_until = self.now + stay + 120 * S;
+                let uplink = NAMES[uplink].to_string();
+                self.step(Input::Drill { uplink, stay });
+            }
+            Fault::DrillStop => self.step(Input::DrillStop),
         }
         self.note_life();
     }
@@ -806,6 +823,7 @@ impl World {
                         .open_since
                         .is_some_and(|t| self.now - t > 10 * S)
                     && !stable
+                    && !(self.now <= self.drill_until && self.open(0))
                 {
                     broken("promise 7: back to an uplink that was not stable");
                 }

@@ -24,6 +24,8 @@ impl Core {
             Input::Wake => self.woken_for = None,
             Input::Recover { force } => self.take_recover(now, force),
             Input::Policy(policy) => self.policy = policy,
+            Input::Drill { uplink, stay } => self.take_drill(now, uplink, stay),
+            Input::DrillStop => self.take_drill_stop(),
             Input::Stop => self.stop(now),
         }
     }
@@ -198,7 +200,7 @@ impl Core {
         if moved.is_empty() {
             return;
         }
-        self.k.epoch = Epoch::begin(now, &self.k.tailnet.flows, false);
+        self.k.epoch = Epoch::begin(now, &self.k.tailnet.flows, self.drill_is_over());
         match self.stage {
             Stage::Proving { .. } => {
                 for f in moved {

@@ -3,6 +3,7 @@
 //! `Quiet -> Proving -> Curing -> Verifying -> Quiet`, and `Resting` where nothing can be done yet.
 
 mod cure;
+mod drill;
 mod hear;
 mod prove;
 mod quiet;
@@ -19,8 +20,8 @@ use crate::core::tailnet::{Api, Backend, Epoch, Purpose, Tailnet};
 use crate::core::uplink::{Family, Route, Uplink};
 use crate::core::verdict::{Change, Finding, Judgement, Scope, Verdict};
 use crate::core::{
-    Action, Effort, Event, Hop, Input, Knowledge, Look, Moment, Notice, Policy, Report, Steering,
-    Time,
+    Action, Drilled, Effort, Event, Hop, Input, Knowledge, Look, Moment, Notice, Policy, Report,
+    Steering, Time,
 };
 
 /// With the word of netifd or mwan3 that the path's uplink is down, and another uplink answering,
@@ -139,6 +140,8 @@ pub struct Core {
     left: [Option<String>; 2],
     went_back: Option<Time>,
     flaps: u32,
+    /// What a drill has just turned the mark away from: it goes back there at once.
+    returning: Option<Drilled>,
     woken_for: Option<Time>,
     out: Vec<Action>,
 }
@@ -170,6 +173,7 @@ impl Core {
             left: [None, None],
             went_back: None,
             flaps: 0,
+            returning: None,
             woken_for: None,
             out: Vec::new(),
         }
@@ -256,7 +260,8 @@ impl Core {
             .values()
             .chain(self.k.paths.iter().map(|p| &p.judgement))
             .filter_map(|j| j.deadline());
-        at = deadlines.chain(self.settle_at).fold(at, Time::min);
+        let due = self.settle_at.into_iter().chain(self.drill_due());
+        at = deadlines.chain(due).fold(at, Time::min);
         let at = at.max(now + Duration::from_millis(1));
         if self.woken_for != Some(at) {
             self.woken_for = Some(at);
@@ -271,6 +276,7 @@ impl Core {
             self.settle_at = None;
             self.out.push(Action::Look(Look::All));
         }
+        self.follow_drill(now);
         match self.stage.clone() {
             Stage::Quiet => self.quiet(now),
             Stage::Proving { since } => self.weigh(moment, since),

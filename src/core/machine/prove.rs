@@ -26,7 +26,7 @@ impl Core {
 
     pub(super) fn weigh(&mut self, moment: Moment, since: Time) {
         let now = moment.now;
-        if self.path_unread {
+        if self.path_unread || self.return_from_drill(now, since) {
             return;
         }
         if self.k.paths_read.is_none_or(|t| t < since) && self.ask_paths_at <= now {
@@ -94,6 +94,9 @@ impl Core {
     /// The evidence is in. Takes the next cure, waits, or ends the episode.
     pub(super) fn decide(&mut self, moment: Moment, since: Time, faults: Vec<Fault>) {
         let now = moment.now;
+        if self.drill_waits(now, &faults) {
+            return;
+        }
         self.name_faults(&faults);
         if faults
             .iter()
@@ -136,6 +139,14 @@ impl Core {
                 until,
             };
             return;
+        }
+        let too_far = |n: &Next| match n {
+            Next::Do(cures) => *cures == [Cure::Restart],
+            Next::Useless(_) | Next::Nothing(_) => true,
+            Next::AwaitControl => false,
+        };
+        if self.k.drilled.is_some() && too_far(&next) {
+            return self.cut_drill(now, "only a restart of tailscaled could help there".into());
         }
         match next {
             Next::Do(cures) if cures == [Cure::Restart] => {
@@ -186,7 +197,7 @@ impl Core {
             .then(|| (running.iter().map(|(c, _)| *c).collect(), until))
     }
 
-    fn rounds_over(&self) -> bool {
+    pub(super) fn rounds_over(&self) -> bool {
         !self.k.verdicts.values().any(|j| j.pending())
             && !self.k.paths.iter().any(|p| p.judgement.pending())
     }
@@ -195,11 +206,7 @@ impl Core {
         self.faults = faults.to_vec();
         for f in faults {
             if self.episode.as_mut().is_some_and(|e| e.name(f)) {
-                self.out.push(Action::Tell(Notice::Fault {
-                    id: f.id(),
-                    text: f.to_string(),
-                    curable: f.curable(),
-                }));
+                self.tell_fault(f);
             }
         }
     }
