@@ -2,6 +2,7 @@
 
 mod cleanup;
 mod client;
+mod drill;
 mod history;
 mod hotplug;
 mod recover;
@@ -48,6 +49,7 @@ enum Command {
     Status(status::Status),
     Check(status::Check),
     Recover(recover::Recover),
+    Drill(drill::Drill),
     History(history::History),
     Cleanup(cleanup::Cleanup),
 }
@@ -77,6 +79,7 @@ pub fn main(args: &[String]) -> u8 {
         Some(Command::Status(c)) => c.go(file),
         Some(Command::Check(c)) => c.go(file),
         Some(Command::Recover(c)) => c.go(file),
+        Some(Command::Drill(c)) => c.go(file),
         Some(Command::History(c)) => c.go(file),
         Some(Command::Cleanup(c)) => c.go(file),
         None => {

@@ -7,6 +7,7 @@
 pub mod budget;
 pub mod diagnosis;
 pub mod episode;
+pub mod evidence;
 pub mod fault;
 mod knowledge;
 pub mod ladder;

@@ -40,8 +40,38 @@ impl Daemon {
                 self.act(action, &mut queue);
             }
         }
+        self.tell_progress();
         if self.dry && self.dry_run_over() {
             self.done = true;
+        }
+    }
+
+    /// Tells the verdict of each scope of a dry run once it is there.
+    fn tell_progress(&mut self) {
+        let Some(progress) = &mut self.progress else {
+            return;
+        };
+        let k = self.core.knowledge();
+        let paths = Family::BOTH.map(|f| (Scope::Path(f), &k.path(f).judgement));
+        let uplinks = k.verdicts.iter();
+        let uplinks = uplinks.map(|((name, f), j)| (Scope::Uplink(name.clone(), *f), j));
+        for (scope, j) in uplinks.chain(paths) {
+            if j.pending() || j.judged_at.is_none() || self.judged.contains(&scope) {
+                continue;
+            }
+            let what = match &scope {
+                Scope::Uplink(name, f) => {
+                    let device = k.uplinks.iter().find(|u| u.name == *name);
+                    let device = device.map_or("gone", |u| u.device.as_str());
+                    format!("{name} ({device}) {f}")
+                }
+                Scope::Path(f) => match &k.path(*f).route {
+                    Some(r) => format!("{f} path by {}", k.name_device(&r.device)),
+                    None => continue,
+                },
+            };
+            progress(&format!("probing {what} … {}: {}", j.verdict, j.evidence));
+            self.judged.push(scope);
         }
     }
 
@@ -157,7 +187,10 @@ impl Daemon {
         let (settings, file) = (self.settings.clone(), self.file.clone());
         self.executor
             .spawn(async move {
-                let done = thread::run(CHECK_LIMIT, move || check(settings, &file)).await;
+                let done = thread::run(CHECK_LIMIT, move || {
+                    check(settings, &file, Box::new(|_| ()))
+                })
+                .await;
                 match done {
                     Ok(Ok(state)) => call.reply(table_from_json(&state)),
                     Ok(Err(refusal)) => {

@@ -148,7 +148,13 @@ struct Daemon {
     done: bool,
     /// Cures that a dry run would have taken.
     would: Vec<Cure>,
+    /// Who is told how far a dry run is, and the scopes whose verdict was told.
+    progress: Option<Progress>,
+    judged: Vec<Scope>,
 }
+
+/// Takes a line for people about each step of a check.
+pub type Progress = Box<dyn FnMut(&str)>;
 
 /// Runs until it is told to stop.
 ///
@@ -176,9 +182,14 @@ pub fn run(settings: Settings, file: &Path) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn check(settings: Settings, file: &Path) -> Result<serde_json::Value, Refusal> {
+pub fn check(
+    settings: Settings,
+    file: &Path,
+    progress: Progress,
+) -> Result<serde_json::Value, Refusal> {
     let executor = Rc::new(LocalExecutor::new());
     let mut daemon = Daemon::new(Rc::clone(&executor), settings, file, true)?;
+    daemon.progress = Some(progress);
     start_worker(&executor);
     smol::block_on(executor.run(async {
         daemon.read_interfaces_once().await;
@@ -285,6 +296,8 @@ impl Daemon {
             dry,
             done: false,
             would: Vec::new(),
+            progress: None,
+            judged: Vec::new(),
             settings,
         })
     }

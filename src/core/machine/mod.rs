@@ -5,6 +5,7 @@
 mod cure;
 mod drill;
 mod hear;
+mod outlook;
 mod prove;
 mod quiet;
 mod verify;

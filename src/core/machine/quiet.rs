@@ -74,7 +74,7 @@ impl Core {
     }
 
     /// How long the better uplink must be open, grown by each way back that broke.
-    fn hold(&self) -> Duration {
+    pub(super) fn hold(&self) -> Duration {
         self.policy.hold * 2u32.pow(self.flaps)
     }
 
