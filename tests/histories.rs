@@ -314,8 +314,9 @@ fn drill_lines(w: &World) -> Vec<&str> {
     lines.collect()
 }
 
-/// The figures of the newest episode, which was a drill.
+/// The figures of the newest episode, which was a drill. No promise may have been broken in it.
 fn drilled(w: &World) -> tailover::core::episode::Drill {
+    assert!(w.broken.is_empty(), "{:#?}", w.broken);
     let newest = w.core.history().iter().next_back().expect("an episode");
     newest.drill.clone().expect("a drill")
 }
@@ -443,6 +444,7 @@ fn a_drill_without_a_control_server_is_not_passed_and_restarts_nothing() {
     w.inject(Fault::Control { up: true });
     w.run(90 * S);
     assert!(w.well(), "{:?}", w.core.stage());
+    assert!(w.broken.is_empty(), "{:#?}", w.broken);
     let drills: Vec<_> = w
         .core
         .history()
@@ -544,6 +546,11 @@ proptest! {
     fn promises_hold(faults in proptest::collection::vec((0u64..90_000, fault()), 1..14), dice in any::<u32>()) {
         keeps_its_promises(faults, dice)?;
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, max_shrink_iters: 2000,
+        failure_persistence: None, ..ProptestConfig::default() })]
 
     /// The same when a drill begins on a healthy router and things happen within it, one soon after
     /// another.
