@@ -106,8 +106,10 @@ fn pinned(k: &Knowledge, family: Family, since: Time) -> Option<Fault> {
 
 fn stuck_control(k: &Knowledge, now: Time, since: Time) -> Option<Fault> {
     let control = k.standing(Purpose::Control);
-    let offline_since = k.offline_since.unwrap_or(now).max(k.epoch.since);
-    let offline = now.saturating_sub(offline_since) >= OFFLINE_TOO_LONG;
+    // Up to the last look: `start {}` makes it false for 0.6 s, and nobody may look again for a while.
+    let seen = k.tailnet_read.unwrap_or(now);
+    let offline_since = k.offline_since.unwrap_or(seen).max(k.epoch.since);
+    let offline = seen.saturating_sub(offline_since) >= OFFLINE_TOO_LONG;
     if control.fresh > 0 && !offline {
         return None;
     }
@@ -119,7 +121,7 @@ fn stuck_control(k: &Knowledge, now: Time, since: Time) -> Option<Fault> {
         }
         (_, true) => format!(
             "offline for {} s although the path is open",
-            now.saturating_sub(offline_since).as_secs()
+            seen.saturating_sub(offline_since).as_secs()
         ),
         _ => return None,
     };
@@ -207,5 +209,30 @@ impl Knowledge {
                 .uplinks
                 .iter()
                 .any(|u| u.device == route.device && u.owns(ip))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offline_counts_up_to_the_last_look_only() {
+        let at = Duration::from_secs;
+        let mut k = Knowledge::default();
+        k.tailnet.api = Api::Answers;
+        k.tailnet.backend = Backend::Running;
+        k.tailnet.tun = true;
+        k.tailnet.online = Some(false);
+        k.offline_since = Some(at(10));
+        // Seen in the moment that `start {}` takes; nobody has looked since.
+        k.tailnet_read = Some(at(10));
+        assert_eq!(diagnose(&k, at(60), at(60)), []);
+        k.tailnet_read = Some(at(26));
+        let named = diagnose(&k, at(60), at(60));
+        assert!(
+            matches!(named.as_slice(), [Fault::StuckControl { .. }]),
+            "{named:?}"
+        );
     }
 }
