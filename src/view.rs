@@ -86,7 +86,8 @@ fn drill_sentence(core: &Core, e: &Episode, drill: &Drill, now: Time) -> String 
     match (drill.over, drill.well) {
         (Some(_), _) => format!("the drill of {uplink} is over; going back to it"),
         (None, Some(well)) => format!(
-            "drill of {uplink}: well over another uplink after {:.1} s; going back in {} s",
+            "drill of {uplink}: well over {} after {:.1} s; going back in {} s",
+            drill.by,
             well.saturating_sub(e.began).as_secs_f64(),
             (well + drill.stay).saturating_sub(now).as_secs()
         ),
@@ -310,6 +311,7 @@ fn drill(d: &Drill, began: Time) -> Value {
     let after = |t: Option<Time>| t.map(|t| seconds(t.saturating_sub(began)));
     json!({
         "uplink": d.uplink,
+        "by": d.by,
         "stay": seconds(d.stay),
         "control": after(d.control),
         "tailnet": after(d.well),

@@ -7,7 +7,7 @@ use argh::FromArgs;
 use crate::cure::steer::{self, Place};
 use crate::net::rtnetlink::Client;
 
-use super::{settings_or_default, NO_RIGHTS, OK, SYSTEM};
+use super::{say, settings_or_default, NO_RIGHTS, OK, SYSTEM};
 
 /// remove all rules and routes of tailover, also when the daemon is dead
 #[derive(FromArgs)]
@@ -20,7 +20,7 @@ impl Cleanup {
         let result = Client::open().and_then(|mut client| steer::cleanup(&mut client, &place));
         match result {
             Ok(gone) => {
-                println!("Removed {gone} rules and routes.");
+                say(format_args!("Removed {gone} rules and routes."));
                 OK
             }
             Err(e) => {

@@ -12,7 +12,7 @@ use smol::Timer;
 use crate::daemon::{DRILL_STAY, DRILL_STAY_MOST};
 use crate::ubus::blobmsg::Value;
 
-use super::{client, settings, OK, SYSTEM, UNWELL, USAGE};
+use super::{client, say, settings, OK, SYSTEM, UNWELL, USAGE};
 
 /// How often the daemon is asked how far it is.
 const EVERY: Duration = Duration::from_millis(300);
@@ -90,12 +90,12 @@ async fn follow(socket: &Path, mut signals: Signals, limit: Duration) -> u8 {
         };
         for line in lines(&drill) {
             if !told.contains(&line) {
-                println!("{line}");
+                say(&line);
                 told.push(line);
             }
         }
         if over {
-            println!("{}", drill["drill"]["summary"].as_str().unwrap_or(""));
+            say(drill["drill"]["summary"].as_str().unwrap_or(""));
             return match drill["drill"]["passed"].as_bool() {
                 Some(true) => OK,
                 _ => UNWELL,
@@ -111,7 +111,7 @@ async fn follow(socket: &Path, mut signals: Signals, limit: Duration) -> u8 {
             if let Err(code) = client::ask(socket, "drill", stop) {
                 return code;
             }
-            println!("interrupted: putting everything right");
+            say("interrupted: putting everything right");
         }
     }
     eprintln!(
@@ -139,6 +139,7 @@ fn drill_of(socket: &Path) -> Result<(Json, bool), u8> {
 /// What has happened so far, a line each, in its order: the acts, and what was seen between them.
 fn lines(episode: &Json) -> Vec<String> {
     let drill = &episode["drill"];
+    let by = text(&drill["by"]);
     let mut events: Vec<(f64, String)> = Vec::new();
     let mut note = |at: &Json, text: String| {
         if let Some(at) = at.as_f64() {
@@ -152,14 +153,11 @@ fn lines(episode: &Json) -> Vec<String> {
             note(&act["after"], line);
         }
     }
-    note(
-        &drill["control"],
-        "control is connected over another uplink".into(),
-    );
+    note(&drill["control"], format!("control is connected over {by}"));
     note(
         &drill["tailnet"],
         format!(
-            "the tailnet is well over another uplink; staying for {:.0} s",
+            "the tailnet is well over {by}; staying for {:.0} s",
             drill["stay"].as_f64().unwrap_or_default()
         ),
     );

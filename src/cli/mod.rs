@@ -9,6 +9,8 @@ mod recover;
 mod run;
 mod status;
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
@@ -60,7 +62,7 @@ pub fn main(args: &[String]) -> u8 {
     let args = match Args::from_args(&["tailover"], &words) {
         Ok(args) => args,
         Err(early) if early.status.is_ok() => {
-            println!("{}", early.output.trim_end());
+            say(early.output.trim_end());
             return OK;
         }
         Err(early) => {
@@ -69,7 +71,7 @@ pub fn main(args: &[String]) -> u8 {
         }
     };
     if args.version {
-        println!("tailover {}", env!("CARGO_PKG_VERSION"));
+        say(format_args!("tailover {}", env!("CARGO_PKG_VERSION")));
         return OK;
     }
     let file = args.config.as_path();
@@ -87,6 +89,11 @@ pub fn main(args: &[String]) -> u8 {
             USAGE
         }
     }
+}
+
+/// Prints a line. Nobody is left to be told when the reader has gone (`tailover status | head -1`).
+fn say(line: impl Display) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// Reads the settings and prints what is wrong with them.

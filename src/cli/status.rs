@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::daemon::{self, Refusal};
 
-use super::{client, settings, NO_RIGHTS, OK, SYSTEM, UNWELL};
+use super::{client, say, settings, NO_RIGHTS, OK, SYSTEM, UNWELL};
 
 /// show what the daemon knows: uplinks, path, tailnet, what is wrong
 #[derive(FromArgs)]
@@ -71,9 +71,10 @@ impl Check {
 /// Prints the state, with what `more` has to say of it.
 fn show(state: &Value, json: bool, more: fn(&Value) -> String) -> u8 {
     if json {
-        println!("{state}");
+        say(&state);
     } else {
-        print!("{}{}", text(state), more(state));
+        let shown = text(state) + &more(state);
+        say(shown.trim_end());
     }
     match state["faults"].as_array().is_none_or(Vec::is_empty) {
         true => OK,
@@ -104,9 +105,9 @@ fn text(state: &Value) -> String {
             true => continue,
             false => word(&path["device"]),
         };
-        let by = match &state["steering"][family] {
-            Value::String(_) => "steered",
-            _ => "main table",
+        let by = match state["steering"][family] == path["device"] {
+            true => "steered",
+            false => "main table",
         };
         out += &format!(
             "path     {device:<10} {by:<10} {family}  {}\n",

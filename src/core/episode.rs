@@ -46,6 +46,8 @@ pub struct Act {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drill {
     pub uplink: String,
+    /// The uplink that carries the tailnet meanwhile; empty until it does.
+    pub by: String,
     /// How long to stay away once the tailnet is well.
     pub stay: Duration,
     /// When a control connection over another uplink was first seen.

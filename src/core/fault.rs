@@ -139,7 +139,7 @@ impl std::fmt::Display for Fault {
                 drill: true,
             } => write!(
                 f,
-                "drill: tailscaled's {family} packets are turned away from {device}; {} is open",
+                "tailscaled's {family} packets are turned away from {device} for a drill; {} is open",
                 open.join(", ")
             ),
             Fault::PinnedRoute {

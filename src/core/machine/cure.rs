@@ -15,13 +15,6 @@ impl Core {
                     let to = steering.to.as_ref().map(|hop| hop.device.clone());
                     self.left[f.at()] = was.filter(|was| to.is_some_and(|to| to != *was));
                     let drill = self.k.drilled.is_some();
-                    if let Some(left) = self.left[f.at()].as_ref().filter(|_| !drill) {
-                        // It has to prove itself again, from now, before the mark goes back.
-                        for u in self.k.uplinks.iter().filter(|u| u.device == *left) {
-                            let key = (u.name.clone(), *f);
-                            self.k.verdicts.entry(key).or_default().forget(now);
-                        }
-                    }
                     let why = fault_text(
                         faults,
                         |x| matches!(x, Fault::PinnedRoute { family, .. } if family == f),

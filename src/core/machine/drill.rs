@@ -108,8 +108,10 @@ impl Core {
             return;
         }
         if self.away() && self.control_is_back() {
-            if let Some(d) = self.drill_mut() {
-                d.control.get_or_insert(now);
+            let by = self.way_meanwhile();
+            if let Some(d) = self.drill_mut().filter(|d| d.control.is_none()) {
+                d.by = by;
+                d.control = Some(now);
             }
         }
         if let Some(why) = self.drill_broken() {
@@ -221,6 +223,7 @@ impl Core {
             return self.prove(now, "nothing was rehearsed yet".into());
         }
         self.rest_quietly(now);
+        let by = self.way_meanwhile();
         let Some(e) = &mut self.episode else { return };
         let began = e.began;
         let Some(d) = e.drill.as_mut().filter(|d| d.well.is_none()) else {
@@ -228,11 +231,27 @@ impl Core {
         };
         d.well = Some(now);
         let text = format!(
-            "well over another uplink after {:.1} s; staying there for {} s",
+            "well over {by} after {:.1} s; staying there for {} s",
             now.saturating_sub(began).as_secs_f64(),
             d.stay.as_secs()
         );
+        d.by = by;
         self.tell_drill(text);
+    }
+
+    /// The uplinks that carry what was turned away, by name.
+    fn way_meanwhile(&self) -> String {
+        let drilled = |f: &Family| self.k.drilled.as_ref().is_some_and(|d| d.families[f.at()]);
+        let ways = Family::BOTH.into_iter().filter(drilled);
+        let mut names: Vec<&str> = ways
+            .filter_map(|f| self.k.path_uplink(f))
+            .map(|u| u.name.as_str())
+            .collect();
+        names.dedup();
+        match names.is_empty() {
+            true => "another uplink".into(),
+            false => names.join(" and "),
+        }
     }
 
     /// After a drill: moves the mark back as soon as the uplink is proved open. True while that is

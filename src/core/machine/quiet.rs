@@ -89,7 +89,10 @@ impl Core {
         if self.return_at <= now {
             self.return_at = now + every;
             for (f, name) in better {
-                self.probe_uplink(now, name, *f, Effort::Beat);
+                // Begun anew before its end, a round without an answer would never be one.
+                if !self.k.verdict(name, *f).is_some_and(Judgement::pending) {
+                    self.probe_uplink(now, name, *f, Effort::Beat);
+                }
             }
         }
         if self.k.drilled.is_some() {
