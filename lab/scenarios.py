@@ -8,7 +8,7 @@ tailover, which prove the lab itself, and the list of all.
 import time
 from dataclasses import dataclass
 
-from . import failback, footprint, losses, naming, plan, rescues
+from . import drills, failback, footprint, losses, naming, plan, rescues
 from .hosts import wait_until
 from .steps import (
     PATIENCE,
@@ -233,6 +233,8 @@ SCENARIOS = [
     Scenario(rescues.stopped_while_dark, tailover=True),
     Scenario(rescues.stopped_while_open, tailover=True),
     Scenario(rescues.check_changes_nothing, tailover=True),
+    Scenario(drills.drill_wan, tailover=True),
+    Scenario(drills.drill_interrupted, tailover=True),
     Scenario(rescues.ubusd_reborn, tailover=True),
     Scenario(rescues.hotplug_is_quick, tailover=True),
     Scenario(naming.naming_short, tailover=True),

@@ -7,6 +7,7 @@
 pub mod budget;
 pub mod diagnosis;
 pub mod episode;
+pub mod evidence;
 pub mod fault;
 mod knowledge;
 pub mod ladder;
@@ -17,7 +18,7 @@ pub mod uplink;
 pub mod verdict;
 
 pub use fault::Fault;
-pub use knowledge::{Knowledge, Path};
+pub use knowledge::{Drilled, Knowledge, Path};
 pub use ladder::Cure;
 pub use machine::{Core, Stage, LEAVE_FOR};
 pub use uplink::{Family, Route, Uplink, Way};
@@ -102,6 +103,14 @@ pub enum Input {
         force: bool,
     },
     Policy(Policy),
+    /// The owner asks to rehearse the loss of an uplink, by its name.
+    Drill {
+        uplink: String,
+        /// How long to stay away once the tailnet is well.
+        stay: Duration,
+    },
+    /// The owner wants the drill to end now.
+    DrillStop,
     /// The daemon is asked to end.
     Stop,
 }
@@ -216,5 +225,10 @@ pub enum Notice {
     /// Peers are moved off an uplink that the mark has left.
     Leaving {
         name: String,
+    },
+    /// A step of a drill; nothing in it is a fault.
+    Drill {
+        uplink: String,
+        text: String,
     },
 }

@@ -75,6 +75,12 @@ pub enum Fault {
     Lose {
         mendable: bool,
     },
+    /// The owner rehearses the loss of that uplink, and stays away for `stay` seconds.
+    Drill {
+        uplink: usize,
+        stay: u8,
+    },
+    DrillStop,
 }
 
 #[derive(Clone, Debug)]
@@ -158,6 +164,8 @@ pub struct World {
     whole_since: Option<Duration>,
     /// Mending puts nothing back (the kernel refuses).
     pub mending_fails: bool,
+    /// Until when a drill that was asked for may go back without the hold.
+    drill_until: Duration,
 }
 
 /// The kernel's packet counters, and when they were brought up to date.
@@ -217,6 +225,7 @@ impl World {
             lost: None,
             whole_since: None,
             mending_fails: false,
+            drill_until: Duration::ZERO,
         };
         w.reconnect(true, true);
         let start = Event::Changed {
@@ -322,6 +331,14 @@ impl World {
                 self.after(400 * MS, tell);
             }
             Fault::Lose { .. } => {}
+            Fault::Drill { uplink, stay } => {
+                let stay = S * u32::from(stay);
+                // Its limit, the acts before and after, and the way back.
+                self.drill_until = self.now + stay + 120 * S;
+                let uplink = NAMES[uplink].to_string();
+                self.step(Input::Drill { uplink, stay });
+            }
+            Fault::DrillStop => self.step(Input::DrillStop),
         }
         self.note_life();
     }
@@ -930,6 +947,7 @@ impl World {
                         .open_since
                         .is_some_and(|t| self.now - t > 10 * S)
                     && !stable
+                    && !(self.now <= self.drill_until && self.open(0))
                 {
                     broken("promise 7: back to an uplink that was not stable");
                 }

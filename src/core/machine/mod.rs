@@ -3,8 +3,10 @@
 //! `Quiet -> Proving -> Curing -> Verifying -> Quiet`, and `Resting` where nothing can be done yet.
 
 mod cure;
+mod drill;
 mod hear;
 mod leave;
+mod outlook;
 mod prove;
 mod quiet;
 mod suspect;
@@ -22,8 +24,8 @@ use crate::core::tailnet::{Api, Backend, Epoch, Purpose, Tailnet};
 use crate::core::uplink::{Family, Route, Uplink};
 use crate::core::verdict::{Change, Finding, Judgement, Scope, Verdict};
 use crate::core::{
-    Action, Effort, Event, Hop, Input, Knowledge, Look, Moment, Notice, Path, Policy, Report,
-    Steering, Time,
+    Action, Drilled, Effort, Event, Hop, Input, Knowledge, Look, Moment, Notice, Path, Policy,
+    Report, Steering, Time,
 };
 
 /// With the word of netifd or mwan3 that the path's uplink is down, and another uplink answering,
@@ -158,6 +160,8 @@ pub struct Core {
     went_back: Option<Time>,
     flaps: u32,
     leave: leave::Leave,
+    /// What a drill has just turned the mark away from: it goes back there at once.
+    returning: Option<Drilled>,
     woken_for: Option<Time>,
     out: Vec<Action>,
 }
@@ -196,6 +200,7 @@ impl Core {
             went_back: None,
             flaps: 0,
             leave: leave::Leave::default(),
+            returning: None,
             woken_for: None,
             out: Vec::new(),
         }
@@ -289,6 +294,7 @@ impl Core {
         let suspicion = self.suspicion_due().filter(|t| *t > now);
         at = deadlines
             .chain(self.settle_at)
+            .chain(self.drill_due())
             .chain(suspicion)
             .chain([self.pulse_at])
             .fold(at, Time::min);
@@ -314,6 +320,7 @@ impl Core {
             self.pulse_again(now);
             self.out.push(Action::Look(Look::Pulse));
         }
+        self.follow_drill(now);
         match self.stage.clone() {
             Stage::Quiet => self.quiet(now),
             Stage::Proving { since } => self.weigh(moment, since),
