@@ -11,6 +11,7 @@ pub mod fault;
 mod knowledge;
 pub mod ladder;
 mod machine;
+pub mod starts;
 pub mod tailnet;
 pub mod uplink;
 pub mod verdict;
@@ -64,6 +65,8 @@ pub enum Event {
     Kernel { what: String },
     /// tailscaled said on its bus that its state changed.
     Tailscaled { what: String },
+    /// procd said what became of tailscaled's process.
+    Service(starts::Word),
 }
 
 /// What comes in.
@@ -203,4 +206,6 @@ pub enum Notice {
         evidence: String,
     },
     Waiting(String),
+    /// Something worth a line that is no fault: an upgrade, another socket.
+    Remark(String),
 }

@@ -37,13 +37,13 @@ impl Daemon {
             Action::Nudge => {
                 let tailnet = Rc::clone(&self.tailnet);
                 self.cure(Cure::Nudge, async move {
-                    tailscaled::nudge(tailnet.api()).await
+                    tailscaled::nudge(&tailnet.api()).await
                 });
             }
             Action::Renew => {
                 let tailnet = Rc::clone(&self.tailnet);
                 self.cure(Cure::Renew, async move {
-                    tailscaled::renew(tailnet.api()).await
+                    tailscaled::renew(&tailnet.api()).await
                 });
             }
             Action::Mend => {}
@@ -51,7 +51,7 @@ impl Daemon {
                 let tailnet = Rc::clone(&self.tailnet);
                 let (service, ubus) = (self.settings.service.clone(), self.ubus.clone());
                 self.cure(Cure::Restart, async move {
-                    restart::restart(&service, tailnet.api(), ubus.as_ref()).await
+                    restart::restart(&service, &tailnet.api(), ubus.as_ref()).await
                 });
             }
             Action::Wake(at) => self.wake = Some(self.began + at),

@@ -64,5 +64,6 @@ fn raw(notice: &Notice) -> (Option<&'static str>, String, Table) {
             ],
         ),
         Notice::Waiting(why) => (None, format!("waiting: {why}"), vec![]),
+        Notice::Remark(text) => (None, text.clone(), vec![]),
     }
 }

@@ -68,6 +68,11 @@ impl Core {
                 self.out.push(Action::Look(Look::Tailnet));
                 return;
             }
+            Event::Service(word) => {
+                self.k.starts.word(now, word);
+                self.out.push(Action::Look(Look::Tailnet));
+                return;
+            }
         };
         self.hear(now, text, about);
     }
@@ -255,13 +260,25 @@ impl Core {
             tailnet.key_expired = old.key_expired;
             tailnet.tun = old.tun || old.api == Api::Unknown;
         }
-        if old.api != tailnet.api {
+        let process = tailnet.process.clone().unwrap_or_default();
+        if old.api != tailnet.api || tailnet.spoke {
             self.k.api_since = now;
+            self.k.cpu_then = process.cpu;
         }
+        self.k.halted_since = match process.halted {
+            true => self.k.halted_since.or(Some(now)),
+            false => None,
+        };
+        let back = old.api != Api::Answers && tailnet.api == Api::Answers;
+        self.remark(&tailnet);
         let new_pid = tailnet.pid.is_some() && self.pid != tailnet.pid;
-        if new_pid {
+        if let Some(pid) = tailnet.pid.filter(|_| new_pid) {
             self.k.online_seen = false;
             self.k.offline_since = None;
+            self.k.starts.process(now, pid, process.age);
+        }
+        if !tailnet.hands.is_empty() {
+            self.k.hands = std::mem::take(&mut tailnet.hands);
         }
         match tailnet.online {
             Some(true) => {
@@ -284,10 +301,38 @@ impl Core {
         } else if self.stage == Stage::Quiet {
             self.name_what_people_do(now);
         }
-        if self.stage == Stage::Quiet {
-            if let Some(fault) = self.sick(now) {
-                self.prove(now, fault);
+        match self.stage {
+            Stage::Quiet => {
+                if let Some(fault) = self.sick(now) {
+                    self.prove(now, fault);
+                }
             }
+            Stage::Resting { .. } if back => self.prove(now, "tailscaled answers again".into()),
+            _ => {}
+        }
+    }
+
+    /// Says what has changed with tailscaled and is no fault.
+    fn remark(&mut self, tailnet: &Tailnet) {
+        let old = &self.k.tailnet;
+        let mut lines = Vec::new();
+        if let Some(socket) = &tailnet.elsewhere {
+            if old.elsewhere.as_ref() != Some(socket) {
+                lines.push(format!(
+                    "tailscaled listens on {socket} and that is used; set the option `socket` to it"
+                ));
+            }
+        }
+        let upgraded = !self.version.is_empty() && self.version != tailnet.version;
+        if tailnet.api == Api::Answers {
+            if upgraded {
+                let (from, to) = (&self.version, &tailnet.version);
+                lines.push(format!("tailscaled was {from} and is {to} now"));
+            }
+            self.version.clone_from(&tailnet.version);
+        }
+        for line in lines {
+            self.tell(Notice::Remark(line));
         }
     }
 
@@ -303,6 +348,7 @@ impl Core {
         let before = was.map(|at| self.faults.swap_remove(at));
         self.faults
             .retain(|f| !matches!(f, Fault::ControlDown { .. }) || control.fresh == 0 || !online);
+        self.name_what_tailscaled_does(now);
         match (before, is) {
             (Some(_), None) => self.prove(now, "tailscale is wanted again".into()),
             (before, Some(is)) => {
@@ -319,13 +365,30 @@ impl Core {
         }
     }
 
+    /// The same for what is wrong with tailscaled itself and is not cured.
+    fn name_what_tailscaled_does(&mut self, now: Time) {
+        let is = of_tailscaled(&self.k, now);
+        let (was, rest): (Vec<Fault>, _) = std::mem::take(&mut self.faults)
+            .into_iter()
+            .partition(Fault::is_of_tailscaled);
+        self.faults = rest;
+        for fault in is {
+            let known = was.iter().any(|f| f.id() == fault.id());
+            if !known {
+                self.tell(Notice::Fault {
+                    id: fault.id(),
+                    text: fault.to_string(),
+                    curable: false,
+                });
+            }
+            self.faults.push(fault);
+        }
+    }
+
     /// What a look in quiet times shows to be wrong, without any packet of ours.
     fn sick(&self, now: Time) -> Option<String> {
         self.k.paths_read?;
-        diagnose(&self.k, now, now + Duration::from_nanos(1))
-            .into_iter()
-            .find(|f| f.curable() && !matches!(f, Fault::PinnedRoute { .. }))
-            .map(|f| f.to_string())
+        suspicion(&self.k, now, self.control_down())
     }
 
     fn take_finding(&mut self, now: Time, round: u32, scope: Scope, finding: Finding) {

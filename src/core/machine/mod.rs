@@ -11,7 +11,7 @@ mod verify;
 use std::time::Duration;
 
 use crate::core::budget::Budget;
-use crate::core::diagnosis::{diagnose, needs_person};
+use crate::core::diagnosis::{diagnose, needs_person, of_tailscaled, suspicion, REFUSES_TOO_LONG};
 use crate::core::episode::{Episode, History, Outcome};
 use crate::core::fault::Fault;
 use crate::core::ladder::{self, Cure, Next};
@@ -40,7 +40,12 @@ const ANSWER_COUNTS: Duration = Duration::from_secs(60);
 const CONTROL_FRESH: Duration = Duration::from_secs(5);
 
 /// How often tailscaled is looked at while it does not answer.
-const SILENT_EVERY: Duration = Duration::from_secs(2);
+const SILENT_EVERY: Duration = Duration::from_secs(1);
+
+/// Pauses between two questions to a control server that is down: doubled from the first to the
+/// last.
+const ASK_CONTROL_FIRST: Duration = Duration::from_secs(10);
+const ASK_CONTROL_LAST: Duration = Duration::from_secs(60);
 
 /// How often a cure's result is looked for.
 const VERIFY_EVERY: Duration = Duration::from_millis(150);
@@ -125,12 +130,19 @@ pub struct Core {
     again: bool,
     /// Look once more when a burst of events has settled.
     settle_at: Option<Time>,
+    /// When the control server is asked again while it is down, and the pause before that.
+    ask_control_at: Time,
+    ask_control_pause: Duration,
+    /// When it was asked last.
+    control_asked: Time,
     /// When the paths are asked for again while they are unknown.
     ask_paths_at: Time,
     /// Asked to end: nothing more is ordered.
     stopped: bool,
     /// The last process of tailscaled that was seen.
     pid: Option<u32>,
+    /// Its version, or that of one before; empty at first.
+    version: String,
     /// The path was moved and has not been read since.
     path_unread: bool,
     /// The steering before the last order, should the kernel refuse that.
@@ -162,9 +174,13 @@ impl Core {
             return_at: Time::ZERO,
             again: false,
             settle_at: None,
+            ask_control_at: Time::ZERO,
+            ask_control_pause: ASK_CONTROL_FIRST,
+            control_asked: Time::ZERO,
             ask_paths_at: Time::ZERO,
             stopped: false,
             pid: None,
+            version: String::new(),
             path_unread: false,
             before: Default::default(),
             left: [None, None],
@@ -246,9 +262,12 @@ impl Core {
             if !self.ways_back().is_empty() {
                 at = at.min(self.return_at);
             }
-            if self.silent() {
-                at = at.min(now + SILENT_EVERY);
+            if self.control_down() {
+                at = at.min(self.ask_control_at);
             }
+        }
+        if matches!(self.stage, Stage::Quiet | Stage::Resting { .. }) && self.silent(now) {
+            at = at.min(now + SILENT_EVERY);
         }
         let deadlines = self
             .k
@@ -300,7 +319,7 @@ impl Core {
             Stage::Resting { until, .. } if until <= now => {
                 self.prove(now, "trying again".into());
             }
-            Stage::Resting { .. } => {}
+            Stage::Resting { .. } => self.look_at_silent(now),
         }
     }
 

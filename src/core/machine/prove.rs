@@ -123,11 +123,12 @@ impl Core {
             };
         }
         let control = self.k.control_answers(since);
-        let tried = self
+        let mut tried = self
             .episode
             .as_ref()
             .map(|e| e.tried.clone())
             .unwrap_or_default();
+        tried.nudge_missing |= self.k.tailnet.abilities.debug == Some(false);
         let next = ladder::next(&faults, &self.policy.allowed, &tried, control);
         if let Some((cures, until)) = self.still_working(now, &next) {
             self.stage = Stage::Verifying {
@@ -141,7 +142,7 @@ impl Core {
             Next::Do(cures) if cures == [Cure::Restart] => {
                 let daemon = faults
                     .iter()
-                    .any(|f| matches!(f, Fault::DaemonGone | Fault::DaemonHung));
+                    .any(|f| matches!(f, Fault::DaemonGone | Fault::DaemonHung { .. }));
                 // A restart while control is down ends a tailnet that still works (measured), so
                 // its answer must be of just now.
                 if daemon || self.k.control_answers(now.saturating_sub(CONTROL_FRESH)) {
@@ -191,10 +192,12 @@ impl Core {
             && !self.k.paths.iter().any(|p| p.judgement.pending())
     }
 
-    fn name_faults(&mut self, faults: &[Fault]) {
-        self.faults = faults.to_vec();
+    pub(super) fn name_faults(&mut self, faults: &[Fault]) {
+        let before = std::mem::replace(&mut self.faults, faults.to_vec());
         for f in faults {
-            if self.episode.as_mut().is_some_and(|e| e.name(f)) {
+            // What goes on for long is said once, not in each episode.
+            let told = f.is_of_tailscaled() && before.iter().any(|old| old.id() == f.id());
+            if self.episode.as_mut().is_some_and(|e| e.name(f)) && !told {
                 self.out.push(Action::Tell(Notice::Fault {
                     id: f.id(),
                     text: f.to_string(),
