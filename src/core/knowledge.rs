@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::signs::Resending;
 use super::starts::Starts;
 use super::tailnet::{Epoch, Tailnet};
 use super::uplink::{Family, Route, Uplink, Way};
@@ -14,6 +15,10 @@ use super::{Hop, Steering, Time};
 pub struct Path {
     pub route: Option<Route>,
     pub judgement: Judgement,
+    /// Shortest answer of the last round that had one, kept while the path is silent.
+    pub usual_rtt: Option<Duration>,
+    /// When a heartbeat went out that is still unanswered.
+    pub beat_at: Option<Time>,
 }
 
 /// Everything known. Fields are facts; methods are questions.
@@ -43,6 +48,8 @@ pub struct Knowledge {
     pub steering: [Steering; 2],
     /// Devices that an event called down, and when.
     pub said_down: BTreeMap<String, Time>,
+    /// Flows of tailscaled with unacknowledged data, at the last pulse.
+    pub resending: Vec<Resending>,
 }
 
 impl Knowledge {

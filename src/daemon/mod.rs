@@ -44,6 +44,7 @@ use crate::view;
 use crate::watch::events::{self, Kept};
 use crate::watch::kernel;
 use crate::watch::probe::{by_path, by_uplink, Manner, Prober, Round};
+use crate::watch::pulse;
 use crate::watch::tailnet::TailnetWatch;
 use crate::watch::targets::Targets;
 use crate::watch::uplinks::{self, Interface};

@@ -4,6 +4,7 @@ pub mod events;
 pub mod hands;
 pub mod kernel;
 pub mod probe;
+pub mod pulse;
 pub mod sockets;
 pub mod tailnet;
 pub mod targets;

@@ -4,11 +4,9 @@
 //! thread, and keeps the few threads for ways that carry something.
 
 use std::cell::RefCell;
-use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +18,7 @@ use crate::net::http::{fetch, FetchError, Request, Response, TlsFault};
 use crate::net::resolve::resolve;
 use crate::net::socket::{tcp_connect, Egress};
 use crate::net::stun;
+use crate::net::together::{join, Task};
 use crate::tailscale::types::DerpNode;
 
 use super::targets::{Targets, DERP_WITHOUT_MAP};
@@ -27,7 +26,7 @@ use super::targets::{Targets, DERP_WITHOUT_MAP};
 /// Datagrams of a burst, and their spacing. With 30 % loss each way a single exchange fails half
 /// the time; 16 fail together once in 65,000 bursts.
 const BURST_DATAGRAMS: u16 = 16;
-const BURST_SPACING: Duration = Duration::from_millis(75);
+const BURST_SPACING: Duration = Duration::from_millis(60);
 
 /// Datagrams of a heartbeat: the next goes out only when the one before stays unanswered.
 const BEAT_DATAGRAMS: u16 = 5;
@@ -90,8 +89,6 @@ pub struct Prober {
     threads: Rc<Semaphore>,
 }
 
-type Task<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
-
 impl Prober {
     pub fn new(targets: Rc<RefCell<Targets>>, manner: Manner) -> Prober {
         Prober {
@@ -111,7 +108,7 @@ impl Prober {
         let targets = self.targets.borrow().clone();
         let servers = targets.stun_servers(round.family);
         let mut tasks: Vec<Task> = Vec::new();
-        if round.effort == Effort::Beat && !servers.is_empty() {
+        if round.effort != Effort::Burst && !servers.is_empty() {
             tasks.push(Box::pin(self.stun(&round, servers, &tell)));
         } else {
             self.all(&round, &targets, servers, &tell, &mut tasks);
@@ -188,7 +185,7 @@ impl Prober {
         let servers: Vec<SocketAddr> = servers.into_iter().take(SERVERS).collect();
         let (count, spacing) = match round.effort {
             Effort::Beat => (BEAT_DATAGRAMS, BEAT_SPACING),
-            Effort::Burst => (BURST_DATAGRAMS, BURST_SPACING),
+            Effort::Suspect | Effort::Burst => (BURST_DATAGRAMS, BURST_SPACING),
         };
         let result = stun::burst(
             &servers,
@@ -419,18 +416,6 @@ impl Prober {
         let _place = self.threads.acquire().await;
         fetch(request).await
     }
-}
-
-/// Waits for all. Each wakes the whole: a round has a dozen, and lasts a second.
-async fn join(mut tasks: Vec<Task<'_>>) {
-    std::future::poll_fn(|context| {
-        tasks.retain_mut(|t| t.as_mut().poll(context).is_pending());
-        match tasks.is_empty() {
-            true => std::task::Poll::Ready(()),
-            false => std::task::Poll::Pending,
-        }
-    })
-    .await;
 }
 
 fn answer(by: By, target: String, rtt: Duration, public: Option<IpAddr>) -> Finding {

@@ -6,6 +6,7 @@ mod cure;
 mod hear;
 mod prove;
 mod quiet;
+mod suspect;
 mod verify;
 
 use std::time::Duration;
@@ -15,12 +16,13 @@ use crate::core::diagnosis::{diagnose, needs_person, of_tailscaled, suspicion, R
 use crate::core::episode::{Episode, History, Outcome};
 use crate::core::fault::Fault;
 use crate::core::ladder::{self, Cure, Next};
+use crate::core::signs::{Pulse, Resending, Signs};
 use crate::core::tailnet::{Api, Backend, Epoch, Purpose, Tailnet};
 use crate::core::uplink::{Family, Route, Uplink};
 use crate::core::verdict::{Change, Finding, Judgement, Scope, Verdict};
 use crate::core::{
-    Action, Effort, Event, Hop, Input, Knowledge, Look, Moment, Notice, Policy, Report, Steering,
-    Time,
+    Action, Effort, Event, Hop, Input, Knowledge, Look, Moment, Notice, Path, Policy, Report,
+    Steering, Time,
 };
 
 /// With the word of netifd or mwan3 that the path's uplink is down, and another uplink answering,
@@ -126,6 +128,9 @@ pub struct Core {
     beat_at: Time,
     other_at: Time,
     return_at: Time,
+    pulse_at: Time,
+    signs: Signs,
+    suspicion: Option<suspect::Suspicion>,
     /// Something happened while a cure was under way; look again afterwards.
     again: bool,
     /// Look once more when a burst of events has settled.
@@ -172,6 +177,9 @@ impl Core {
             beat_at,
             other_at,
             return_at: Time::ZERO,
+            pulse_at: Time::ZERO,
+            signs: Signs::default(),
+            suspicion: None,
             again: false,
             settle_at: None,
             ask_control_at: Time::ZERO,
@@ -275,7 +283,12 @@ impl Core {
             .values()
             .chain(self.k.paths.iter().map(|p| &p.judgement))
             .filter_map(|j| j.deadline());
-        at = deadlines.chain(self.settle_at).fold(at, Time::min);
+        let suspicion = self.suspicion_due().filter(|t| *t > now);
+        at = deadlines
+            .chain(self.settle_at)
+            .chain(suspicion)
+            .chain([self.pulse_at])
+            .fold(at, Time::min);
         let at = at.max(now + Duration::from_millis(1));
         if self.woken_for != Some(at) {
             self.woken_for = Some(at);
@@ -289,6 +302,10 @@ impl Core {
         if self.settle_at.is_some_and(|t| t <= now) {
             self.settle_at = None;
             self.out.push(Action::Look(Look::All));
+        }
+        if self.pulse_at <= now {
+            self.pulse_again(now);
+            self.out.push(Action::Look(Look::Pulse));
         }
         match self.stage.clone() {
             Stage::Quiet => self.quiet(now),

@@ -27,6 +27,7 @@ impl Core {
             return self.heal(now);
         }
         if self.control_has_answered(since, &faults) {
+            self.name_faults(&faults);
             return self.cure(now, since, &[Cure::Renew], &faults);
         }
         let hopeless =
