@@ -42,19 +42,21 @@ class PartsError(Exception):
 
 @dataclass(frozen=True)
 class Part:
-    """One program: the module folder that pins it, its package, its tags."""
+    """One program: the module folder that pins it, its package, its tags, and
+    whether only rare scenarios need it."""
 
     name: str
     module: str
     package: str
     tags: str = ""
+    rare: bool = False
 
 
 PARTS = [
     Part("tailscaled", "tailscale", "tailscale.com/cmd/tailscaled", TAILSCALED_TAGS),
     # The router's tailscaled in the scenarios that need another one; `tailscale` is the new one's.
-    Part("tailscaled-old", "tailscale-old", "tailscale.com/cmd/tailscaled", TAILSCALED_TAGS),
-    Part("tailscaled-small", "tailscale", "tailscale.com/cmd/tailscaled", SMALL_TAGS),
+    Part("tailscaled-old", "tailscale-old", "tailscale.com/cmd/tailscaled", TAILSCALED_TAGS, True),
+    Part("tailscaled-small", "tailscale", "tailscale.com/cmd/tailscaled", SMALL_TAGS, True),
     Part("derper", "tailscale", "tailscale.com/cmd/derper"),
     Part("headscale", "headscale", "github.com/juanfont/headscale/cmd/headscale"),
 ]
@@ -78,8 +80,8 @@ def build_all(jobs=2):
 
 
 def missing():
-    """Names of the parts that are not built."""
-    return [part.name for part in PARTS if not (BIN / part.name).exists()]
+    """Names of the parts that are not built and that every run needs."""
+    return [part.name for part in PARTS if not part.rare and not (BIN / part.name).exists()]
 
 
 def _fingerprint(part):
