@@ -29,10 +29,10 @@ def failover_old_tailscaled(world):
 
 def failover_small_tailscaled(world):
     """The failover with a tailscaled without debug, health and bus: no nudge, a renewal instead."""
-    with _Program(world, "tailscaled-small"):
-        # Without health it says for ever that it is offline.
-        world.node.says_online = False
-        try:
+    # Without health it says for ever that it is offline.
+    world.node.says_online = False
+    try:
+        with _Program(world, "tailscaled-small"):
             start_tailover(world)
             figures = fail_over(world, "tailover")
             expect_back(figures)
@@ -46,8 +46,8 @@ def failover_small_tailscaled(world):
             back = fail_back(world, "tailover")
             expect(back.control is not None, f"control did not return: {back}")
             return f"{', '.join(done)}: {figures}; back again: {back}"
-        finally:
-            world.node.says_online = True
+    finally:
+        world.node.says_online = True
 
 
 def crash_loop(world):
@@ -176,6 +176,7 @@ class _Program:
             self._put(lambda draft: draft.symlink_to(_PARTS / self._name))
         if self._restart:
             self._world.node.restart()
+            wait_until(self._world.node.answers, PATIENCE, "an answer of the other tailscaled")
             self._world.settle(self._world.kind, patience=PATIENCE)
         return self
 
