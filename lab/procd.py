@@ -4,7 +4,8 @@
 the package's `respawn 3600 5 5` does. `call ACTION` is what /etc/init.d/tailscale
 runs: start, stop, restart or running. As procd does, it tells subscribers of the
 ubus object `service` what becomes of the process, and gives up on one that ends
-too often (service/instance.c).
+too often (service/instance.c). `call abandon` leaves at once what is left then:
+an instance that does not run.
 """
 
 import fcntl
@@ -72,6 +73,17 @@ class Instance:
             _tell("instance.stop")
         publish(Path(STATE_FILE), {"services": {"tailscale": {}}})
         subprocess.run([self._command[0], "--cleanup"], stderr=subprocess.DEVNULL)
+
+    def abandon(self):
+        """The process is dead, and nobody starts it again before `start`."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+        self.due = None
+        self._gave_up = True
+        self._publish()
+        _tell("instance.fail")
 
     def look(self):
         """Notices an end and respawns when it is due."""
@@ -160,11 +172,13 @@ def keep(command):
 
 def _answer(instance, connection):
     action = connection.recv(64).decode()
+    if action == "abandon":
+        instance.abandon()
     if action in ("stop", "restart"):
         instance.stop()
     if action in ("start", "restart"):
         instance.start()
-    known = action in ("start", "stop", "restart") or instance.process is not None
+    known = action in ("start", "stop", "restart", "abandon") or instance.process is not None
     connection.sendall(b"ok" if known else b"no")
 
 
