@@ -390,6 +390,25 @@ fn a_crash_loop_is_procds_until_it_gives_up_and_then_restarts_are_few() {
 }
 
 #[test]
+fn a_tailscaled_that_ends_before_it_listens_is_in_a_crash_loop_and_not_gone() {
+    use tailover::core::starts::Word;
+    use tailover::core::Event;
+    let mut w = settled();
+    w.respawn = Respawn::After(3600 * S);
+    w.end_by_itself();
+    w.respawn = Respawn::After(5 * S);
+    for _ in 0..4 {
+        w.run(5 * S);
+        w.tell(Event::Service(Word::Started));
+        w.run(S);
+        w.tell(Event::Service(Word::Ended));
+    }
+    w.run(S);
+    assert_eq!(named(&w), ["crash-loop"]);
+    assert_eq!(w.cures().count(), 0);
+}
+
+#[test]
 fn what_procd_has_given_up_on_is_started_at_once() {
     let mut w = settled();
     w.respawn = Respawn::GaveUp;

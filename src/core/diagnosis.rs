@@ -115,7 +115,9 @@ fn gone(k: &Knowledge, now: Time) -> bool {
         Respawn::After(delay) => GONE_TOO_LONG.max(delay.saturating_add(START_TAKES)),
         Respawn::GaveUp => GIVEN_UP,
     };
-    k.tailnet.api == Api::Gone && now.saturating_sub(k.api_since) >= patience
+    // It may have been started, and ended again, before it could be asked.
+    let since = k.starts.last_end().unwrap_or_default().max(k.api_since);
+    k.tailnet.api == Api::Gone && now.saturating_sub(since) >= patience
 }
 
 /// Why a tailscaled that takes questions and answers none, and whose bus is silent too, is not

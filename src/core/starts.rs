@@ -113,6 +113,12 @@ impl Starts {
         (count >= MANY && now.saturating_sub(last) < LOOP_OVER).then_some(count as u32)
     }
 
+    /// When procd last said that it has ended by itself.
+    pub fn last_end(&self) -> Option<Time> {
+        let told = |(_, by): &&(Time, Starter)| self.procd_speaks && *by == Starter::Crash;
+        self.list.iter().rev().find(told).map(|(at, _)| *at)
+    }
+
     /// How often somebody else has started it anew in the last minutes, when that is a pattern; and
     /// how long those minutes are.
     pub fn other_hand(&self, now: Time) -> Option<(u32, Duration)> {

@@ -298,6 +298,7 @@ impl Core {
         self.pid = tailnet.pid.or(self.pid);
         self.k.tailnet = tailnet;
         self.k.tailnet_read = Some(now);
+        self.name_what_tailscaled_does(now);
         if stood_up && self.stage == Stage::Quiet {
             self.prove(now, "tailscaled was started anew by another hand".into());
         } else if self.stage == Stage::Quiet {
@@ -350,7 +351,6 @@ impl Core {
         let before = was.map(|at| self.faults.swap_remove(at));
         self.faults
             .retain(|f| !matches!(f, Fault::ControlDown { .. }) || control.fresh == 0 || !online);
-        self.name_what_tailscaled_does(now);
         match (before, is) {
             (Some(_), None) => self.prove(now, "tailscale is wanted again".into()),
             (before, Some(is)) => {
@@ -367,7 +367,7 @@ impl Core {
         }
     }
 
-    /// The same for what is wrong with tailscaled itself and is not cured.
+    /// Keeps what is wrong with tailscaled itself and is not cured up to date at any time.
     fn name_what_tailscaled_does(&mut self, now: Time) {
         let is = of_tailscaled(&self.k, now);
         let (was, rest): (Vec<Fault>, _) = std::mem::take(&mut self.faults)
