@@ -69,6 +69,9 @@ def crash_loop(world):
 
 def given_up_by_procd(world):
     """What procd has given up on is started once the crash loop is over."""
+    # procd counts the ends since the last start by hand, those of other scenarios too.
+    world.node.restart()
+    world.settle(world.kind, patience=PATIENCE)
     start_tailover(world)
     since = time.monotonic()
     earlier = _given_up()
