@@ -18,6 +18,8 @@ pub enum Outcome {
     Healed,
     /// It was well again without an act of ours.
     Passed,
+    /// What was named is still there, and is none of ours to cure; the tailnet goes on with it.
+    NotOurs,
     /// Somebody has to act (portal, login, key).
     NeedsPerson,
 }
@@ -27,6 +29,7 @@ impl Outcome {
         match self {
             Outcome::Healed => "healed",
             Outcome::Passed => "passed by itself",
+            Outcome::NotOurs => "nothing to cure",
             Outcome::NeedsPerson => "needs a person",
         }
     }

@@ -33,7 +33,7 @@ pub fn evidence(k: &Knowledge, fault: &Fault, now: Time) -> Vec<String> {
         }
         Fault::LostState { lost, .. } => lost.clone(),
         Fault::ConntrackPin { evidence } => vec![evidence.clone()],
-        Fault::DaemonGone | Fault::DaemonHung | Fault::CrashLoop { .. } => api(k, now),
+        Fault::DaemonGone | Fault::DaemonHung { .. } | Fault::CrashLoop { .. } => api(k, now),
         Fault::ApiRefuses { why } | Fault::ClockWrong { why } | Fault::OtherHand { why } => {
             [vec![why.clone()], api(k, now)].concat()
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::signs::Resending;
+use super::starts::Starts;
 use super::tailnet::{Epoch, Tailnet};
 use super::uplink::{Family, Route, Uplink, Way};
 use super::verdict::{Judgement, Scope, Verdict};
@@ -30,8 +31,15 @@ pub struct Knowledge {
     pub paths_read: Option<Time>,
     pub tailnet: Tailnet,
     pub tailnet_read: Option<Time>,
-    /// Since when LocalAPI behaves as it does.
+    /// Since when LocalAPI behaves as it does. A word on the bus begins a silence anew.
     pub api_since: Time,
+    /// CPU time that tailscaled had used then.
+    pub cpu_then: Duration,
+    /// Since when tailscaled's process is stopped.
+    pub halted_since: Option<Time>,
+    pub starts: Starts,
+    /// Files that name tailscale, as found when it was last started anew.
+    pub hands: Vec<String>,
     /// Since when `Self.Online` is false; only once it was seen true with this pid, because small
     /// builds always say false.
     pub offline_since: Option<Time>,

@@ -121,7 +121,7 @@ pub fn next(faults: &[Fault], allowed: &Allowed, tried: &Tried, control: bool) -
         .collect();
     let dead = faults
         .iter()
-        .any(|f| matches!(f, Fault::DaemonGone | Fault::DaemonHung));
+        .any(|f| matches!(f, Fault::DaemonGone | Fault::DaemonHung { .. }));
     let stuck = faults
         .iter()
         .any(|f| matches!(f, Fault::StuckControl { .. }));

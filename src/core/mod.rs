@@ -13,6 +13,7 @@ mod knowledge;
 pub mod ladder;
 mod machine;
 pub mod signs;
+pub mod starts;
 pub mod tailnet;
 pub mod uplink;
 pub mod verdict;
@@ -67,6 +68,8 @@ pub enum Event {
     /// tailscaled's state may have changed: its bus or procd said so, or what it has in the kernel
     /// did.
     Tailscaled { what: String },
+    /// procd said what became of tailscaled's process.
+    Service(starts::Word),
 }
 
 /// What comes in.
@@ -231,4 +234,6 @@ pub enum Notice {
         uplink: String,
         text: String,
     },
+    /// Something worth a line that is no fault: an upgrade, another socket.
+    Remark(String),
 }

@@ -36,13 +36,13 @@ use crate::net::rtnetlink::{Client as Netlink, Monitor};
 use crate::net::socket::Egress;
 use crate::net::thread;
 use crate::net::worker;
-use crate::tailscale::localapi::{mask, LocalApi};
+use crate::tailscale::localapi::{mask, Bus, Error, LocalApi};
 use crate::ubus::blobmsg::{table_from_json, Table, Type, Value};
 use crate::ubus::client::{Call, Client, Handle, Happening};
 use crate::ubus::session::Method;
 use crate::ubus::Status;
 use crate::view;
-use crate::watch::events;
+use crate::watch::events::{self, Kept};
 use crate::watch::kernel::{self, Calm};
 use crate::watch::lost::KernelWatch;
 use crate::watch::probe::{by_path, by_uplink, Manner, Prober, Round};
@@ -65,6 +65,9 @@ const UBUS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Pauses between attempts to listen to tailscaled's bus.
 const BUS_RETRY: Duration = Duration::from_secs(5);
+
+/// The same where tailscaled was built without it; another build may come.
+const BUS_ABSENT: Duration = Duration::from_secs(60);
 
 /// Pause before a broken netlink socket is opened anew.
 const NETLINK_RETRY: Duration = Duration::from_secs(1);

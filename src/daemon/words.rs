@@ -74,5 +74,6 @@ fn raw(notice: &Notice) -> (Option<&'static str>, String, Table) {
             format!("drill of {uplink}: {t}"),
             vec![text("uplink", uplink), text("text", t)],
         ),
+        Notice::Remark(text) => (None, text.clone(), vec![]),
     }
 }

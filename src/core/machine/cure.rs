@@ -100,6 +100,7 @@ impl Core {
             return self.rest_until(now, until.min(now + REST_LAST), why);
         }
         self.budget.spend(now, moment.dice, &self.policy.limits);
+        self.k.starts.order(now);
         let why = fault_text(faults, Fault::curable);
         self.order(now, Cure::Restart, why, Action::Restart);
         if let Some(e) = &mut self.episode {

@@ -71,6 +71,11 @@ impl Core {
                 self.out.push(Action::Look(Look::Tailnet));
                 return;
             }
+            Event::Service(word) => {
+                self.k.starts.word(now, word);
+                self.out.push(Action::Look(Look::Tailnet));
+                return;
+            }
         };
         self.hear(now, text, about);
     }
@@ -276,13 +281,25 @@ impl Core {
             tailnet.key_expired = old.key_expired;
             tailnet.tun = old.tun || old.api == Api::Unknown;
         }
-        if old.api != tailnet.api {
+        let process = tailnet.process.clone().unwrap_or_default();
+        if old.api != tailnet.api || tailnet.spoke {
             self.k.api_since = now;
+            self.k.cpu_then = process.cpu;
         }
+        self.k.halted_since = match process.halted {
+            true => self.k.halted_since.or(Some(now)),
+            false => None,
+        };
+        let back = old.api != Api::Answers && tailnet.api == Api::Answers;
+        self.remark(&tailnet);
         let new_pid = tailnet.pid.is_some() && self.pid != tailnet.pid;
-        if new_pid {
+        if let Some(pid) = tailnet.pid.filter(|_| new_pid) {
             self.k.online_seen = false;
             self.k.offline_since = None;
+            self.k.starts.process(now, pid, process.age);
+        }
+        if !tailnet.hands.is_empty() {
+            self.k.hands = std::mem::take(&mut tailnet.hands);
         }
         match tailnet.online {
             Some(true) => {
@@ -306,17 +323,47 @@ impl Core {
         self.pid = tailnet.pid.or(self.pid);
         self.k.tailnet = tailnet;
         self.k.tailnet_read = Some(now);
+        self.name_what_tailscaled_does(now);
         if stood_up && self.stage == Stage::Quiet {
             self.prove(now, "tailscaled was started anew by another hand".into());
         } else if self.stage == Stage::Quiet {
             self.name_what_people_do(now);
         }
-        if self.stage == Stage::Quiet {
-            if let Some(fault) = self.sick(now) {
-                self.prove(now, fault);
+        match self.stage {
+            Stage::Quiet => {
+                if let Some(fault) = self.sick(now) {
+                    self.prove(now, fault);
+                }
             }
-        } else if matches!(self.stage, Stage::Resting { .. }) && self.mends(now, now).is_some() {
-            self.prove(now, "the kernel has lost something of tailscaled's".into());
+            Stage::Resting { .. } if back => self.prove(now, "tailscaled answers again".into()),
+            Stage::Resting { .. } if self.mends(now, now).is_some() => {
+                self.prove(now, "the kernel has lost something of tailscaled's".into());
+            }
+            _ => {}
+        }
+    }
+
+    /// Says what has changed with tailscaled and is no fault.
+    fn remark(&mut self, tailnet: &Tailnet) {
+        let old = &self.k.tailnet;
+        let mut lines = Vec::new();
+        if let Some(socket) = &tailnet.elsewhere {
+            if old.elsewhere.as_ref() != Some(socket) {
+                lines.push(format!(
+                    "tailscaled listens on {socket} and that is used; set the option `socket` to it"
+                ));
+            }
+        }
+        let upgraded = !self.version.is_empty() && self.version != tailnet.version;
+        if tailnet.api == Api::Answers {
+            if upgraded {
+                let (from, to) = (&self.version, &tailnet.version);
+                lines.push(format!("tailscaled was {from} and is {to} now"));
+            }
+            self.version.clone_from(&tailnet.version);
+        }
+        for line in lines {
+            self.tell(Notice::Remark(line));
         }
     }
 
@@ -348,24 +395,37 @@ impl Core {
         }
     }
 
+    /// Keeps what is wrong with tailscaled itself and is not cured up to date at any time.
+    fn name_what_tailscaled_does(&mut self, now: Time) {
+        let is = of_tailscaled(&self.k, now);
+        let (was, rest): (Vec<Fault>, _) = std::mem::take(&mut self.faults)
+            .into_iter()
+            .partition(Fault::is_of_tailscaled);
+        self.faults = rest;
+        for fault in is {
+            let known = was.iter().any(|f| f.id() == fault.id());
+            if !known {
+                self.tell(Notice::Fault {
+                    id: fault.id(),
+                    text: fault.to_string(),
+                    curable: false,
+                });
+            }
+            self.faults.push(fault);
+        }
+    }
+
     /// What a look in quiet times shows to be wrong, without any packet of ours.
     pub(super) fn sick(&self, now: Time) -> Option<String> {
         self.k.paths_read?;
-        diagnose(&self.k, now, now + Duration::from_nanos(1))
-            .into_iter()
-            .find(|f| f.curable() && !matches!(f, Fault::PinnedRoute { .. }))
-            .map(|f| f.to_string())
-            .or_else(|| self.unheard(now))
+        suspicion(&self.k, now, self.control_down()).or_else(|| self.unheard())
     }
 
     /// The control connection is not heard any more; its server may be down, which is asked at once
     /// and then now and then.
-    fn unheard(&self, now: Time) -> Option<String> {
+    fn unheard(&self) -> Option<String> {
         let (to, times) = self.k.standing(Purpose::Control).unheard?;
-        let named = |f: &Fault| matches!(f, Fault::ControlDown { .. });
-        let asked =
-            self.faults.iter().any(named) && now.saturating_sub(self.proved_at) < CONTROL_AGAIN;
-        (!asked)
+        (!self.control_down())
             .then(|| format!("the control connection to {to} is not heard ({times} times resent)"))
     }
 

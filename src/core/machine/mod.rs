@@ -15,7 +15,9 @@ mod verify;
 use std::time::Duration;
 
 use crate::core::budget::Budget;
-use crate::core::diagnosis::{diagnose, needs_person, LOST_FOR_SURE};
+use crate::core::diagnosis::{
+    diagnose, needs_person, of_tailscaled, suspicion, LOST_FOR_SURE, REFUSES_TOO_LONG,
+};
 use crate::core::episode::{Episode, History, Outcome};
 use crate::core::fault::Fault;
 use crate::core::ladder::{self, Cure, Next};
@@ -45,7 +47,12 @@ const ANSWER_COUNTS: Duration = Duration::from_secs(60);
 const CONTROL_FRESH: Duration = Duration::from_secs(5);
 
 /// How often tailscaled is looked at while it does not answer.
-const SILENT_EVERY: Duration = Duration::from_secs(2);
+const SILENT_EVERY: Duration = Duration::from_secs(1);
+
+/// Pauses between two questions to a control server that is down: doubled from the first to the
+/// last.
+const ASK_CONTROL_FIRST: Duration = Duration::from_secs(10);
+const ASK_CONTROL_LAST: Duration = Duration::from_secs(60);
 
 /// How often a cure's result is looked for.
 const VERIFY_EVERY: Duration = Duration::from_millis(150);
@@ -74,10 +81,6 @@ const VERDICTS_KEPT: usize = 128;
 
 /// How long a healthy tailnet may be waited for when nothing wrong can be named.
 const UNNAMED_PATIENCE: Duration = Duration::from_secs(10);
-
-/// A control server that did not answer is asked again after this long, while tailscaled's own
-/// connection to it is not heard.
-const CONTROL_AGAIN: Duration = Duration::from_secs(60);
 
 pub use leave::LEAVE_FOR;
 
@@ -132,8 +135,6 @@ pub struct Core {
     beat_at: Time,
     other_at: Time,
     return_at: Time,
-    /// When the last assessment began.
-    proved_at: Time,
     pulse_at: Time,
     signs: Signs,
     suspicion: Option<suspect::Suspicion>,
@@ -141,12 +142,19 @@ pub struct Core {
     again: bool,
     /// Look once more when a burst of events has settled.
     settle_at: Option<Time>,
+    /// When the control server is asked again while it is down, and the pause before that.
+    ask_control_at: Time,
+    ask_control_pause: Duration,
+    /// When it was asked last.
+    control_asked: Time,
     /// When the paths are asked for again while they are unknown.
     ask_paths_at: Time,
     /// Asked to end: nothing more is ordered.
     stopped: bool,
     /// The last process of tailscaled that was seen.
     pid: Option<u32>,
+    /// Its version, or that of one before; empty at first.
+    version: String,
     /// The path was moved and has not been read since.
     path_unread: bool,
     /// The second look at lost state was asked for and has not come.
@@ -183,15 +191,18 @@ impl Core {
             beat_at,
             other_at,
             return_at: Time::ZERO,
-            proved_at: Time::ZERO,
             pulse_at: Time::ZERO,
             signs: Signs::default(),
             suspicion: None,
             again: false,
             settle_at: None,
+            ask_control_at: Time::ZERO,
+            ask_control_pause: ASK_CONTROL_FIRST,
+            control_asked: Time::ZERO,
             ask_paths_at: Time::ZERO,
             stopped: false,
             pid: None,
+            version: String::new(),
             path_unread: false,
             loss_asked: false,
             loss_unread: false,
@@ -278,12 +289,15 @@ impl Core {
             if !self.ways_back().is_empty() {
                 at = at.min(self.return_at);
             }
-            if self.silent() {
-                at = at.min(now + SILENT_EVERY);
+            if self.control_down() {
+                at = at.min(self.ask_control_at);
             }
         }
         if let Some(sure) = self.loss_sure_at() {
             at = at.min(sure);
+        }
+        if matches!(self.stage, Stage::Quiet | Stage::Resting { .. }) && self.silent(now) {
+            at = at.min(now + SILENT_EVERY);
         }
         let deadlines = self
             .k
@@ -350,7 +364,7 @@ impl Core {
             Stage::Resting { until, .. } if until <= now => {
                 self.prove(now, "trying again".into());
             }
-            Stage::Resting { .. } => {}
+            Stage::Resting { .. } => self.look_at_silent(now),
         }
     }
 

@@ -33,7 +33,7 @@ impl Core {
 
     fn enter_proving(&mut self, now: Time, since: Time) {
         self.stage = Stage::Proving { since };
-        self.proved_at = now;
+        self.control_asked = since;
         self.suspicion = None;
         self.ask_paths_at = now + Duration::from_secs(1);
         self.settle_at = None;
@@ -188,11 +188,12 @@ impl Core {
             };
         }
         let control = self.k.control_answers(since);
-        let tried = self
+        let mut tried = self
             .episode
             .as_ref()
             .map(|e| e.tried.clone())
             .unwrap_or_default();
+        tried.nudge_missing |= self.k.tailnet.abilities.debug == Some(false);
         let next = ladder::next(&faults, &self.policy.allowed, &tried, control);
         if let Some((cures, until)) = self.still_working(now, &next) {
             self.stage = Stage::Verifying {
@@ -214,7 +215,7 @@ impl Core {
             Next::Do(cures) if cures == [Cure::Restart] => {
                 let daemon = faults
                     .iter()
-                    .any(|f| matches!(f, Fault::DaemonGone | Fault::DaemonHung));
+                    .any(|f| matches!(f, Fault::DaemonGone | Fault::DaemonHung { .. }));
                 // A restart while control is down ends a tailnet that still works (measured), so
                 // its answer must be of just now.
                 if daemon || self.k.control_answers(now.saturating_sub(CONTROL_FRESH)) {
@@ -265,9 +266,11 @@ impl Core {
     }
 
     pub(super) fn name_faults(&mut self, faults: &[Fault]) {
-        self.faults = faults.to_vec();
+        let before = std::mem::replace(&mut self.faults, faults.to_vec());
         for f in faults {
-            if self.episode.as_mut().is_some_and(|e| e.name(f)) {
+            // What goes on for long is said once, not in each episode.
+            let told = f.is_of_tailscaled() && before.iter().any(|old| old.id() == f.id());
+            if self.episode.as_mut().is_some_and(|e| e.name(f)) && !told {
                 self.tell_fault(f);
             }
         }

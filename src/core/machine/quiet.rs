@@ -19,9 +19,8 @@ impl Core {
             self.other_at = now + self.policy.other_interval;
             self.probe_all(now, Effort::Beat);
         }
-        if self.silent() && self.since_look(now) >= SILENT_EVERY {
-            self.out.push(Action::Look(Look::Tailnet));
-        }
+        self.look_at_silent(now);
+        self.ask_control(now);
         let well = self.faults.is_empty() && self.k.tailnet.api == Api::Answers;
         self.budget.health(now, well, &self.policy.limits);
         if self
@@ -42,8 +41,45 @@ impl Core {
         }
     }
 
-    pub(super) fn silent(&self) -> bool {
-        matches!(self.k.tailnet.api, Api::Gone | Api::Hung)
+    /// True while tailscaled does not answer and it is not yet clear why.
+    pub(super) fn silent(&self, now: Time) -> bool {
+        match self.k.tailnet.api {
+            Api::Gone | Api::Hung => true,
+            Api::Refuses(_) => now.saturating_sub(self.k.api_since) <= REFUSES_TOO_LONG,
+            Api::Unknown | Api::Answers => false,
+        }
+    }
+
+    pub(super) fn look_at_silent(&mut self, now: Time) {
+        if self.silent(now) && self.since_look(now) >= SILENT_EVERY {
+            self.out.push(Action::Look(Look::Tailnet));
+        }
+    }
+
+    /// The control server alone is down, as far as is known.
+    pub(super) fn control_down(&self) -> bool {
+        let named = |f: &Fault| matches!(f, Fault::ControlDown { .. });
+        self.faults.iter().any(named) && !self.k.control_answers(self.control_asked)
+    }
+
+    /// Asks a control server that is down from time to time: nothing else tells of its return.
+    fn ask_control(&mut self, now: Time) {
+        if !self.control_down() {
+            self.ask_control_pause = ASK_CONTROL_FIRST;
+            self.ask_control_at = now + self.ask_control_pause;
+            return;
+        }
+        if self.ask_control_at > now {
+            return;
+        }
+        self.control_asked = now;
+        self.ask_control_at = now + self.ask_control_pause;
+        self.ask_control_pause = (self.ask_control_pause * 2).min(ASK_CONTROL_LAST);
+        for f in Family::BOTH {
+            if let Some(name) = self.k.path_uplink(f).map(|u| u.name.clone()) {
+                self.probe_uplink(now, &name, f, Effort::Burst);
+            }
+        }
     }
 
     pub(super) fn since_look(&self, now: Time) -> Duration {

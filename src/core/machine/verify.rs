@@ -19,20 +19,26 @@ impl Core {
 
     pub(super) fn check(&mut self, moment: Moment, since: Time, until: Time, after: &[Cure]) {
         let now = moment.now;
+        let mut faults = diagnose(&self.k, now, since);
         if self.healthy(since) {
+            // The control server's silence may be known only now.
+            faults.retain(|f| !f.curable());
+            self.name_faults(&faults);
             return self.heal(now);
         }
         if self.mend_first(now, since) {
             return;
         }
-        let faults = diagnose(&self.k, now, since);
         if self.control_has_answered(since, &faults) {
             self.name_faults(&faults);
             return self.cure(now, since, &[Cure::Renew], &faults);
         }
         let hopeless =
             |f: &Fault| matches!(f, Fault::NeedsPerson { .. } | Fault::OutsideDown { .. });
-        if faults.iter().any(hopeless) {
+        let dead = |f: &Fault| matches!(f, Fault::DaemonGone | Fault::DaemonHung { .. });
+        // No act but a restart wakes it, and the acts before need not be waited for.
+        let restart_now = faults.iter().any(dead) && !after.contains(&Cure::Restart);
+        if faults.iter().any(hopeless) || restart_now {
             return self.decide(moment, since, faults);
         }
         // What the kernel has lost does not come back by waiting.
@@ -97,10 +103,12 @@ impl Core {
             return self.drill_well(now);
         }
         let acted = self.episode.as_ref().is_some_and(|e| !e.acts.is_empty());
+        let stays = !self.faults.is_empty() && !self.faults.iter().any(Fault::curable);
         self.end(
             now,
             match acted {
                 true => Outcome::Healed,
+                false if stays => Outcome::NotOurs,
                 false => Outcome::Passed,
             },
         );
@@ -134,7 +142,7 @@ impl Core {
         if e.acts.is_empty() && e.faults.is_empty() && e.drill.is_none() {
             return self.tell(Notice::Well);
         }
-        if outcome != Outcome::NeedsPerson && !rehearsed {
+        if matches!(outcome, Outcome::Healed | Outcome::Passed) && !rehearsed {
             self.tell(Notice::Healed {
                 seconds: e.lasted(now).as_secs_f64(),
                 text: outcome.word().to_string(),
