@@ -31,6 +31,7 @@ pub fn status(core: &Core, now: Time) -> Value {
             "bus": t.abilities.bus,
             "replaced": t.process.as_ref().map(|p| p.replaced),
             "elsewhere": t.elsewhere,
+            "lost": t.lost.what,
             "control": flows(core, Purpose::Control),
             "derp": flows(core, Purpose::Derp),
         },

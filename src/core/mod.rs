@@ -20,7 +20,7 @@ pub mod verdict;
 pub use fault::Fault;
 pub use knowledge::{Knowledge, Path};
 pub use ladder::Cure;
-pub use machine::{Core, Stage};
+pub use machine::{Core, Stage, LEAVE_FOR};
 pub use uplink::{Family, Route, Uplink, Way};
 pub use verdict::{By, Finding, Judgement, Scope, Verdict};
 
@@ -64,7 +64,8 @@ pub enum Event {
     Changed { what: String },
     /// Kernel rules, routes, links or addresses changed: look at the path, probe only if it moved.
     Kernel { what: String },
-    /// tailscaled said on its bus that its state changed.
+    /// tailscaled's state may have changed: its bus or procd said so, or what it has in the kernel
+    /// did.
     Tailscaled { what: String },
     /// procd said what became of tailscaled's process.
     Service(starts::Word),
@@ -161,6 +162,8 @@ pub enum Action {
     Renew,
     Mend,
     Restart,
+    /// Have peers stop sending to these devices, for a while; none: end that now.
+    Leave(Vec<String>),
     /// Call again with [`Input::Wake`] at this time; replaces an earlier one.
     Wake(Time),
     Tell(Notice),
@@ -215,4 +218,8 @@ pub enum Notice {
     Waiting(String),
     /// Something worth a line that is no fault: an upgrade, another socket.
     Remark(String),
+    /// Peers are moved off an uplink that the mark has left.
+    Leaving {
+        name: String,
+    },
 }

@@ -3,6 +3,7 @@
 pub mod events;
 pub mod hands;
 pub mod kernel;
+pub mod lost;
 pub mod probe;
 pub mod pulse;
 pub mod sockets;

@@ -14,6 +14,7 @@ use crate::tailscale::process;
 use crate::tailscale::types::{BackendState, Prefs};
 
 use super::hands;
+use super::lost::KernelWatch;
 use super::sockets::{self, State};
 use super::targets::Targets;
 
@@ -40,6 +41,7 @@ pub struct TailnetWatch {
     /// The bus has said something since the last look.
     spoke: Cell<bool>,
     targets: Rc<RefCell<Targets>>,
+    kernel: KernelWatch,
     prefs: RefCell<Option<Prefs>>,
     learnt: Cell<Option<Instant>>,
 }
@@ -54,7 +56,7 @@ enum Ability {
 }
 
 impl TailnetWatch {
-    pub fn new(api: LocalApi, targets: Rc<RefCell<Targets>>) -> TailnetWatch {
+    pub fn new(api: LocalApi, targets: Rc<RefCell<Targets>>, kernel: KernelWatch) -> TailnetWatch {
         TailnetWatch {
             configured: api.socket.clone(),
             api: RefCell::new(api),
@@ -64,6 +66,7 @@ impl TailnetWatch {
             bus: Cell::new(None),
             spoke: Cell::new(false),
             targets,
+            kernel,
             prefs: RefCell::new(None),
             learnt: Cell::new(None),
         }
@@ -88,12 +91,21 @@ impl TailnetWatch {
         self.bus.get()
     }
 
-    /// One look at state, wishes and flows.
+    /// What tailscaled put into the kernel.
+    pub fn kernel(&self) -> &KernelWatch {
+        &self.kernel
+    }
+
+    /// One look at state, wishes, flows and what is in the kernel.
     pub async fn look(&self) -> Tailnet {
         if self.elsewhere().is_some() && process::listener(&self.configured).is_some() {
             self.api.borrow_mut().socket.clone_from(&self.configured);
         }
         let api = self.api();
+        let held = self.kernel.read().unwrap_or_else(|e| {
+            log::debug!("{e}");
+            None
+        });
         let pid = process::tailscaled(&api.socket);
         let spoke = self.spoke.take();
         let status = match api.status(false).await {
@@ -115,8 +127,11 @@ impl TailnetWatch {
             self.known.set(true);
         }
         let hands = self.meet(&api, pid).await;
-        if let Ok(prefs) = api.prefs().await {
-            *self.prefs.borrow_mut() = Some(prefs);
+        let asked = api.prefs().await.ok();
+        let lost = self.kernel.judge(&api, pid, &status, asked.as_ref(), held);
+        let lost = lost.await;
+        if asked.is_some() {
+            *self.prefs.borrow_mut() = asked;
         }
         let prefs = self.prefs.borrow();
         let prefs = prefs.as_ref();
@@ -143,6 +158,7 @@ impl TailnetWatch {
             tun: status.tun,
             online: status.online,
             flows: pid.map(|p| self.flows(p)).unwrap_or_default(),
+            lost,
             ..Tailnet::default()
         }
     }

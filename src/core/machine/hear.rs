@@ -294,6 +294,12 @@ impl Core {
                 self.k.offline_since.get_or_insert(now);
             }
         }
+        self.k.lost_since = match tailnet.lost.what.is_empty() {
+            true => None,
+            false => self.k.lost_since.or(Some(now)),
+        };
+        self.loss_unread = false;
+        self.loss_asked = false;
         let stood_up = self.pid.is_some() && new_pid;
         self.pid = tailnet.pid.or(self.pid);
         self.k.tailnet = tailnet;
@@ -311,6 +317,9 @@ impl Core {
                 }
             }
             Stage::Resting { .. } if back => self.prove(now, "tailscaled answers again".into()),
+            Stage::Resting { .. } if self.mends(now, now).is_some() => {
+                self.prove(now, "the kernel has lost something of tailscaled's".into());
+            }
             _ => {}
         }
     }
@@ -500,6 +509,7 @@ impl Core {
         };
         waiting.retain(|c| *c != cure);
         let (done, since) = (waiting.is_empty(), *since);
+        self.loss_unread |= cure == Cure::Mend;
         if matches!(cure, Cure::Steer(_)) {
             self.path_unread = true;
         }

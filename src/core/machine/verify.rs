@@ -26,6 +26,9 @@ impl Core {
             self.name_faults(&faults);
             return self.heal(now);
         }
+        if self.mend_first(now, since) {
+            return;
+        }
         if self.control_has_answered(since, &faults) {
             self.name_faults(&faults);
             return self.cure(now, since, &[Cure::Renew], &faults);
@@ -36,6 +39,11 @@ impl Core {
         // No act but a restart wakes it, and the acts before need not be waited for.
         let restart_now = faults.iter().any(dead) && !after.contains(&Cure::Restart);
         if faults.iter().any(hopeless) || restart_now {
+            return self.decide(moment, since, faults);
+        }
+        // What the kernel has lost does not come back by waiting.
+        let lost = |f: &Fault| matches!(f, Fault::LostState { .. });
+        if after.is_empty() && faults.iter().any(lost) {
             return self.decide(moment, since, faults);
         }
         if now < until {
@@ -76,7 +84,7 @@ impl Core {
         if t.api != Api::Answers || t.backend != Backend::Running || !k.path_open(since) {
             return false;
         }
-        if k.tailnet_read.is_none_or(|at| at < k.epoch.since) {
+        if k.tailnet_read.is_none_or(|at| at < k.epoch.since) || !t.lost.what.is_empty() {
             return false;
         }
         let control = k.standing(Purpose::Control);
