@@ -1,6 +1,9 @@
 """The middle of the internet: routing, public resolvers, control server, relays."""
 
+import contextlib
 import json
+import secrets
+import sqlite3
 import subprocess
 import sys
 
@@ -80,7 +83,10 @@ class Internet:
                 [BIN / "derper", "-c", "/run/derper.key", "-certmode", "manual"]
                 + ["-certdir", "/run/certs", "-hostname", v4, "-a", ":443"],
             )
-        self.headscale.spawn("headscale", [BIN / "headscale", "serve"])
+        self._start_control()
+
+    def _start_control(self):
+        self._control = self.headscale.spawn("headscale", [BIN / "headscale", "serve"])
 
     def await_ready(self):
         """Waits until the control server and the relays answer."""
@@ -103,6 +109,17 @@ class Internet:
     def _headscale(self, *arguments):
         return self.headscale.run([BIN / "headscale", *arguments])
 
+    def crowd(self, count):
+        """Gives the tailnet so many more nodes, which are never online; 0 takes them
+        away. The control server is started anew and remembers."""
+        self._control.terminate()
+        self._control.wait(10)
+        database = sqlite3.connect(self.headscale.path("/run/headscale.db"))
+        with contextlib.closing(database), database:
+            _crowd(database, count)
+        self._start_control()
+        wait_until(lambda: _listens(self.headscale, 443), 20, "the control server")
+
     def control_down(self):
         """The control server's network goes silent; the relays stay."""
         self.net.sh(_control("-I"))
@@ -119,6 +136,25 @@ class Internet:
             f"ip address add {v4} dev {device}\nip address add {v6} dev {device}\n"
             + "".join(f"ip route add {to} via {via}\n" for to, via in routes)
         )
+
+
+def _crowd(database, count):
+    """Copies of one node's row, with keys, names and addresses of their own."""
+    database.row_factory = sqlite3.Row
+    database.execute("DELETE FROM nodes WHERE hostname LIKE 'crowd%'")
+    model = dict(database.execute("SELECT * FROM nodes ORDER BY id LIMIT 1").fetchone())
+    first = database.execute("SELECT max(id) FROM nodes").fetchone()[0] + 1
+    names = ", ".join(model)
+    places = ", ".join("?" for _ in model)
+    for number in range(count):
+        name = f"crowd{number}"
+        key = secrets.token_hex(32)
+        row = model | {"id": first + number, "hostname": name, "given_name": name}
+        row |= {"machine_key": f"mkey:{key}", "node_key": f"nodekey:{key}"}
+        row |= {"disco_key": f"discokey:{key}", "endpoints": "[]"}
+        row["ipv4"] = f"100.100.{number // 250}.{number % 250 + 1}"
+        row["ipv6"] = f"fd7a:115c:a1e0::100:{number + 1:x}"
+        database.execute(f"INSERT INTO nodes ({names}) VALUES ({places})", list(row.values()))
 
 
 def _control(verb):

@@ -185,8 +185,9 @@ class Peer:
             self.host.run([tool, "--noflush"], input=rules + "COMMIT\n")
 
 
-def tcp_flows(pid):
-    """A process's established TCP flows: (local, remote), each (address, port)."""
+def tcp_flows(pid, established=True):
+    """A process's TCP flows: (local, remote), each (address, port). Only the
+    established ones, or all."""
     sockets = set()
     for entry in os.scandir(f"/proc/{pid}/fd"):
         try:
@@ -200,7 +201,7 @@ def tcp_flows(pid):
         with open(f"/proc/{pid}/net/{table}") as lines:
             for line in list(lines)[1:]:
                 field = line.split()
-                if field[3] == _ESTABLISHED and field[9] in sockets:
+                if field[9] in sockets and (field[3] == _ESTABLISHED or not established):
                     flows.append((_endpoint(field[1]), _endpoint(field[2])))
     return flows
 
