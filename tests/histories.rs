@@ -5,7 +5,7 @@ mod world;
 
 use proptest::prelude::*;
 use tailover::core::ladder::Allowed;
-use tailover::core::{Action, Notice, Stage};
+use tailover::core::{Action, Effort, Notice, Stage};
 use world::{policy, Fault, World, MS, S};
 
 fn named(w: &World) -> Vec<&'static str> {
@@ -81,6 +81,98 @@ fn a_dark_wan_is_found_without_any_event() {
     w.run(45 * S);
     assert!(w.well());
     assert_eq!(w.count(|a| *a == Action::Restart), 0);
+}
+
+#[test]
+fn a_dark_wan_is_left_within_three_seconds_when_a_peer_was_talking() {
+    let mut w = World::new(policy(), 1);
+    w.peer_talks = true;
+    w.run(20 * S);
+    assert_eq!(w.cures().count(), 0, "a talking peer is no sign");
+    let dark = w.now;
+    w.inject(Fault::Dark {
+        uplink: 0,
+        told: None,
+    });
+    w.run(20 * S);
+    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    let steer = w.cures().next().expect("an act");
+    assert!(matches!(steer.action, Action::Steer(..)));
+    assert!(steer.at - dark < 3 * S, "{:?}", steer.at - dark);
+    assert_eq!(w.count(|a| *a == Action::Restart), 0);
+}
+
+#[test]
+fn a_peer_that_stops_talking_costs_one_look_at_the_path_and_no_act() {
+    let mut w = World::new(policy(), 1);
+    w.peer_talks = true;
+    w.run(20 * S);
+    let suspect = |w: &World| {
+        w.count(|a| {
+            matches!(
+                a,
+                Action::Probe {
+                    effort: Effort::Suspect,
+                    ..
+                }
+            )
+        })
+    };
+    assert_eq!(suspect(&w), 0);
+    w.peer_talks = false;
+    w.run(20 * S);
+    assert_eq!(suspect(&w), 1, "the other uplinks are not asked");
+    assert_eq!(w.cures().count(), 0);
+    assert!(named(&w).is_empty());
+}
+
+#[test]
+fn a_heartbeat_that_is_not_answered_is_followed_by_a_burst() {
+    let mut w = settled();
+    let dark = w.now;
+    w.inject(Fault::Dark {
+        uplink: 0,
+        told: None,
+    });
+    w.run(40 * S);
+    let steer = w.cures().next().expect("an act");
+    assert!(steer.at - dark < 33 * S, "{:?}", steer.at - dark);
+}
+
+#[test]
+fn control_that_is_not_heard_is_renewed_only_when_its_server_answers() {
+    let mut w = World::new(policy(), 1);
+    w.peer_talks = true;
+    w.run(20 * S);
+    w.inject(Fault::Control { up: false });
+    w.run(60 * S);
+    assert_eq!(
+        named(&w),
+        ["control-down"],
+        "named without waiting for offline"
+    );
+    assert_eq!(w.cures().count(), 0);
+    w.inject(Fault::Control { up: true });
+    w.run(120 * S);
+    assert!(w.well() && w.core.faults().is_empty());
+}
+
+#[test]
+fn a_nudge_that_waits_for_peers_does_not_hold_control_up() {
+    let mut w = settled();
+    (w.nudge_takes, w.control_delay) = (1500 * MS, 400 * MS);
+    w.inject(Fault::Dark {
+        uplink: 0,
+        told: Some(2000),
+    });
+    w.run(2000 * MS);
+    let told = w.now;
+    w.run(18 * S);
+    let renew = w.acts.iter().find(|a| a.action == Action::Renew);
+    let after = renew.expect("an act").at - told;
+    assert!(after < 700 * MS, "{after:?}");
+    assert_eq!(w.count(|a| *a == Action::Nudge), 1);
+    assert!(w.well());
 }
 
 #[test]

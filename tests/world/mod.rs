@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tailover::core::budget::Limits;
 use tailover::core::ladder::Allowed;
+use tailover::core::signs::{Pulse, Resending, Traffic};
 use tailover::core::tailnet::{Api, Backend, Flow, Purpose, Tailnet};
 use tailover::core::{
     Action, By, Core, Cure, Effort, Event, Family, Finding, Input, Look, Moment, Notice, Policy,
@@ -140,6 +141,19 @@ pub struct World {
     restarts: Vec<Duration>,
     mild_since_health: bool,
     only_restart: bool,
+    /// From the order of a nudge to its report: it waits for peers.
+    pub nudge_takes: Duration,
+    /// A peer pings this router four times a second.
+    pub peer_talks: bool,
+    counted: Counted,
+}
+
+/// The kernel's packet counters, and when they were brought up to date.
+#[derive(Clone, Debug, Default)]
+struct Counted {
+    at: Duration,
+    devices: [Traffic; 2],
+    tunnel: Traffic,
 }
 
 impl World {
@@ -182,6 +196,9 @@ impl World {
             wake: None,
             dice,
             restarts: vec![],
+            nudge_takes: 50 * MS,
+            peer_talks: false,
+            counted: Counted::default(),
             mild_since_health: false,
             only_restart,
         };
@@ -457,6 +474,46 @@ impl World {
         self.queue.retain(|_, e| !matches!(e, Ev::Reconnect { .. }));
     }
 
+    /// Counters as the kernel would show them; pings go both ways, what nobody answers is resent.
+    fn pulse(&mut self) -> Pulse {
+        let passed = (self.now - self.counted.at).as_millis() as u64;
+        self.counted.at = self.now;
+        let pings = if self.peer_talks { passed / 250 } else { 0 };
+        let path = self.path();
+        for (i, name) in DEVICES.iter().enumerate() {
+            let c = &mut self.counted.devices[i];
+            c.device = (*name).into();
+            if path == Some(i) {
+                let alive = self.isps[i].alive && self.isps[i].carrier;
+                c.sent += pings;
+                c.received += if alive { pings } else { 0 };
+            }
+        }
+        let heard = path.is_some_and(|i| self.open(i)) && self.well();
+        let c = &mut self.counted.tunnel;
+        c.device = "tailscale0".into();
+        c.received += if heard { pings } else { 0 };
+        c.sent += if heard { pings } else { 0 };
+        // The kernel's pauses begin with 200 ms and double (RFC 6298).
+        let server_gone = (!self.control_up).then_some(self.last_control);
+        let resending = match (&self.control, self.control_lost.or(server_gone)) {
+            (Some(l), Some(lost)) if self.peer_talks && self.now > lost => {
+                let waits = (self.now - lost).as_secs_f64() / 0.2 + 1.0;
+                vec![Resending {
+                    local: SocketAddr::new(World::address(l.device), l.port),
+                    remote: "198.51.100.10:443".parse().expect("an address"),
+                    times: waits.log2() as u32,
+                }]
+            }
+            _ => vec![],
+        };
+        Pulse {
+            uplinks: self.counted.devices.to_vec(),
+            tunnel: Some(self.counted.tunnel.clone()),
+            resending,
+        }
+    }
+
     fn tailnet(&self) -> Tailnet {
         if !self.running {
             return Tailnet {
@@ -593,6 +650,11 @@ impl World {
                 if *look == Look::All {
                     self.after(MS, Ev::Tell(Input::Uplinks(self.uplinks())));
                 }
+                if *look == Look::Pulse {
+                    let pulse = self.pulse();
+                    self.after(Duration::ZERO, Ev::Tell(Input::Pulse(pulse)));
+                    return;
+                }
                 if *look != Look::Tailnet {
                     let route = self.path().map(|i| Route {
                         device: DEVICES[i].into(),
@@ -623,7 +685,7 @@ impl World {
             Action::Nudge => {
                 self.mild_since_health = true;
                 self.reconnect(false, true);
-                self.cured(50 * MS, Cure::Nudge);
+                self.cured(self.nudge_takes, Cure::Nudge);
             }
             Action::Mend => self.cured(20 * MS, Cure::Mend),
             Action::Renew => {

@@ -318,7 +318,7 @@ impl Core {
                 }
                 self.verify(now, since, waiting);
             }
-            Stage::Curing { .. } => {}
+            Stage::Curing { since, waiting, .. } => self.join_renewal(now, since, &waiting),
             Stage::Verifying {
                 since,
                 until,

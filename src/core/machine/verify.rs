@@ -50,7 +50,7 @@ impl Core {
 
     /// True when a renewal was held back only because the control server had not answered yet: a
     /// handshake with it takes longer than the datagrams that proved the path.
-    fn control_has_answered(&self, since: Time, faults: &[Fault]) -> bool {
+    pub(super) fn control_has_answered(&self, since: Time, faults: &[Fault]) -> bool {
         let tried = self.episode.as_ref().is_some_and(|e| e.tried.renew > 0);
         !tried
             && self.policy.allowed.renew
