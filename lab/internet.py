@@ -1,9 +1,6 @@
 """The middle of the internet: routing, public resolvers, control server, relays."""
 
-import contextlib
 import json
-import secrets
-import sqlite3
 import subprocess
 import sys
 
@@ -12,6 +9,7 @@ from .hosts import Host, link, wait_until
 from .paths import BIN, STATE, TREE_INSIDE
 
 CA_FILE = STATE / "ca.pem"
+_DATABASE = "/run/headscale.db"
 
 # --no-daemon also keeps it from changing its groups, which a user namespace of
 # one user does not allow.
@@ -112,13 +110,13 @@ class Internet:
     def crowd(self, count):
         """Gives the tailnet so many more nodes, which are never online; 0 takes them
         away. The control server is started anew and remembers."""
-        self._control.terminate()
-        self._control.wait(10)
-        database = sqlite3.connect(self.headscale.path("/run/headscale.db"))
-        with contextlib.closing(database), database:
-            _crowd(database, count)
+        # It would wait for the nodes' long polls; its database bears a kill.
+        self._control.kill()
+        self._control.wait()
+        crowd = [sys.executable, "-m", "lab.crowd", _DATABASE, count]
+        self.headscale.run(["env", "-C", TREE_INSIDE, *crowd])
         self._start_control()
-        wait_until(lambda: _listens(self.headscale, 443), 20, "the control server")
+        wait_until(lambda: _listens(self.headscale, 443), 60, "the control server")
 
     def control_down(self):
         """The control server's network goes silent; the relays stay."""
@@ -136,25 +134,6 @@ class Internet:
             f"ip address add {v4} dev {device}\nip address add {v6} dev {device}\n"
             + "".join(f"ip route add {to} via {via}\n" for to, via in routes)
         )
-
-
-def _crowd(database, count):
-    """Copies of one node's row, with keys, names and addresses of their own."""
-    database.row_factory = sqlite3.Row
-    database.execute("DELETE FROM nodes WHERE hostname LIKE 'crowd%'")
-    model = dict(database.execute("SELECT * FROM nodes ORDER BY id LIMIT 1").fetchone())
-    first = database.execute("SELECT max(id) FROM nodes").fetchone()[0] + 1
-    names = ", ".join(model)
-    places = ", ".join("?" for _ in model)
-    for number in range(count):
-        name = f"crowd{number}"
-        key = secrets.token_hex(32)
-        row = model | {"id": first + number, "hostname": name, "given_name": name}
-        row |= {"machine_key": f"mkey:{key}", "node_key": f"nodekey:{key}"}
-        row |= {"disco_key": f"discokey:{key}", "endpoints": "[]"}
-        row["ipv4"] = f"100.100.{number // 250}.{number % 250 + 1}"
-        row["ipv6"] = f"fd7a:115c:a1e0::100:{number + 1:x}"
-        database.execute(f"INSERT INTO nodes ({names}) VALUES ({places})", list(row.values()))
 
 
 def _control(verb):
@@ -218,7 +197,7 @@ def _headscale_files():
         "prefixes": {"v4": "100.64.0.0/10", "v6": "fd7a:115c:a1e0::/48"},
         "derp": {"server": {"enabled": False}, "urls": [], "paths": ["/etc/headscale/derp.yaml"]},
         "disable_check_updates": True,
-        "database": {"type": "sqlite", "sqlite": {"path": "/run/headscale.db"}},
+        "database": {"type": "sqlite", "sqlite": {"path": _DATABASE}},
         "tls_cert_path": str(STATE / "headscale.crt"),
         "tls_key_path": str(STATE / "headscale.key"),
         "dns": {"magic_dns": False, "override_local_dns": False, "base_domain": "tail.lab"},

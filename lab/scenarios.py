@@ -236,10 +236,11 @@ SCENARIOS = [
     Scenario(rescues.ubusd_reborn, tailover=True),
     Scenario(rescues.hotplug_is_quick, tailover=True),
     Scenario(naming.naming_short, tailover=True),
-    Scenario(footprint.idle_memory, tailover=True),
+    # The control server is started anew under it, which may cost a restart.
+    Scenario(footprint.idle_memory, tailover=True, restarts=1),
     Scenario(footprint.idle_cost, tailover=True),
-    Scenario(footprint.idle_memory_later, tailover=True, rare=True),
-    Scenario(footprint.idle_cost_longer, tailover=True, rare=True),
+    Scenario(footprint.memory_later, tailover=True, rare=True, restarts=1),
+    Scenario(footprint.cost_longer, tailover=True, rare=True),
     # A hung and a dead tailscaled are restarted, and so is what nobody mends.
     Scenario(naming.naming_singles, tailover=True, rare=True, restarts=5),
     Scenario(naming.naming_pairs, tailover=True, rare=True, restarts=10),
