@@ -8,7 +8,7 @@ tailover, which prove the lab itself, and the list of all.
 import time
 from dataclasses import dataclass
 
-from . import footprint, naming, plan, rescues
+from . import failback, footprint, losses, naming, plan, rescues
 from .hosts import wait_until
 from .steps import (
     PATIENCE,
@@ -241,6 +241,17 @@ SCENARIOS = [
     Scenario(footprint.idle_cost, tailover=True),
     Scenario(footprint.memory_later, tailover=True, rare=True, restarts=1),
     Scenario(footprint.cost_longer, tailover=True, rare=True),
+    Scenario(losses.flush_by_mwan3, tailover=True),
+    Scenario(losses.rules6_deleted, tailover=True),
+    Scenario(losses.route_deleted, tailover=True),
+    Scenario(losses.address_deleted, tailover=True),
+    Scenario(losses.netmap_changes, tailover=True),
+    Scenario(losses.boot_race, tailover=True, restarts=3),
+    Scenario(losses.boot_race_spared, tailover=True, rare=True, restarts=2),
+    Scenario(losses.device_down, tailover=True, rare=True),
+    Scenario(losses.flushed_before_start, tailover=True, rare=True),
+    Scenario(losses.flushed_while_dark, tailover=True, rare=True),
+    Scenario(losses.other_hand_on_tailscaled, tailover=True, rare=True, restarts=1),
     # A hung and a dead tailscaled are restarted, and so is what nobody mends.
     Scenario(naming.naming_singles, tailover=True, rare=True, restarts=5),
     Scenario(naming.naming_pairs, tailover=True, rare=True, restarts=10),
@@ -249,8 +260,8 @@ SCENARIOS = [
     Scenario(rescues.only_restart_allowed, tailover=True, rare=True, restarts=3),
     Scenario(rescues.failover_rp_filter, tailover=True, rare=True),
     Scenario(rescues.failover_source_routes, tailover=True, rare=True),
-    # Lost kernel state is not mended yet: tailover may only fail to help here.
-    Scenario(rescues.flush_by_mwan3, tailover=True, rare=True, restarts=1),
+    Scenario(failback.off_the_metered_backup, tailover=True),
+    Scenario(failback.left_and_needed_again, tailover=True, rare=True),
     Scenario(dead_without_cure_derp, peer="derp-only", rare=True),
     Scenario(by_hand_derp, peer="derp-only"),
     Scenario(rescues.failover_derp, peer="derp-only", tailover=True),

@@ -12,7 +12,12 @@ from .paths import BIN, TREE_INSIDE
 
 _SOCKET = "/run/tailscale/tailscaled.sock"
 _PORT = 41641
-_ENVIRONMENT = {"TS_DEBUG_FIREWALL_MODE": "nftables", "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}
+# Nothing here takes tailscaled's logs: its tries would be all that an idle uplink carries.
+_ENVIRONMENT = {
+    "TS_DEBUG_FIREWALL_MODE": "nftables",
+    "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
+    "TS_NO_LOGS_NO_SUPPORT": "true",
+}
 _ESTABLISHED = "01"
 _RELAYS = [address for _, *both in plan.DERPS.values() for address in both]
 
@@ -48,6 +53,10 @@ class Node:
     def down(self):
         """`tailscale down`, as its user types it."""
         self.host.run([BIN / "tailscale", "down"])
+
+    def set(self, *flags):
+        """`tailscale set`, which changes only what is named."""
+        self.host.run([BIN / "tailscale", "set", *flags])
 
     def call(self, method, path, body=None, timeout=3):
         """One LocalAPI call; returns status code and text. Raises OSError."""

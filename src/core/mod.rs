@@ -19,7 +19,7 @@ pub mod verdict;
 pub use fault::Fault;
 pub use knowledge::{Knowledge, Path};
 pub use ladder::Cure;
-pub use machine::{Core, Stage};
+pub use machine::{Core, Stage, LEAVE_FOR};
 pub use uplink::{Family, Route, Uplink, Way};
 pub use verdict::{By, Finding, Judgement, Scope, Verdict};
 
@@ -63,7 +63,8 @@ pub enum Event {
     Changed { what: String },
     /// Kernel rules, routes, links or addresses changed: look at the path, probe only if it moved.
     Kernel { what: String },
-    /// tailscaled said on its bus that its state changed.
+    /// tailscaled's state may have changed: its bus or procd said so, or what it has in the kernel
+    /// did.
     Tailscaled { what: String },
 }
 
@@ -158,6 +159,8 @@ pub enum Action {
     Renew,
     Mend,
     Restart,
+    /// Have peers stop sending to these devices, for a while; none: end that now.
+    Leave(Vec<String>),
     /// Call again with [`Input::Wake`] at this time; replaces an earlier one.
     Wake(Time),
     Tell(Notice),
@@ -210,4 +213,8 @@ pub enum Notice {
         evidence: String,
     },
     Waiting(String),
+    /// Peers are moved off an uplink that the mark has left.
+    Leaving {
+        name: String,
+    },
 }

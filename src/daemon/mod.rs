@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use async_signal::{Signal, Signals};
 use log::{error, info, warn};
 use smol::channel::{self, Receiver, Sender};
+use smol::lock::Mutex;
 use smol::{LocalExecutor, Timer};
 
 use crate::config::{self, Settings};
@@ -27,10 +28,10 @@ use crate::core::ladder::Allowed;
 use crate::core::tailnet::Api;
 use crate::core::{
     Action, Core, Cure, Effort, Event, Family, Input, Look, Moment, Notice, Policy, Route, Scope,
-    Stage, Steering, Way,
+    Stage, Steering, Way, LEAVE_FOR,
 };
 use crate::cure::steer::{self, Place};
-use crate::cure::{restart, tailscaled};
+use crate::cure::{leave, mend, restart, tailscaled};
 use crate::net::rtnetlink::{Client as Netlink, Monitor};
 use crate::net::socket::Egress;
 use crate::net::thread;
@@ -42,7 +43,8 @@ use crate::ubus::session::Method;
 use crate::ubus::Status;
 use crate::view;
 use crate::watch::events;
-use crate::watch::kernel;
+use crate::watch::kernel::{self, Calm};
+use crate::watch::lost::KernelWatch;
 use crate::watch::probe::{by_path, by_uplink, Manner, Prober, Round};
 use crate::watch::pulse;
 use crate::watch::tailnet::TailnetWatch;
@@ -145,6 +147,11 @@ struct Daemon {
     done: bool,
     /// Cures that a dry run would have taken.
     would: Vec<Cure>,
+    /// Held by the task that runs nft: each order comes after the one before.
+    nft: Rc<Mutex<()>>,
+    /// Our nftables table may be there.
+    leaving: bool,
+    told_no_nft: bool,
 }
 
 /// Runs until it is told to stop.
@@ -159,6 +166,7 @@ pub fn run(settings: Settings, file: &Path) -> Result<(), Refusal> {
     smol::block_on(executor.run(async {
         daemon.read_interfaces_once().await;
         daemon.adopt();
+        leave::cleanup();
         daemon.get_acquainted().await;
         daemon.listen();
         daemon.start("tailover has started");
@@ -262,7 +270,11 @@ impl Daemon {
             socket: settings.socket.clone(),
             timeout: API_TIMEOUT,
         };
-        let tailnet = Rc::new(TailnetWatch::new(api, Rc::clone(&targets)));
+        let tailnet = Rc::new(TailnetWatch::new(
+            api,
+            Rc::clone(&targets),
+            KernelWatch::new(settings.mmx_mask),
+        ));
         Ok(Daemon {
             executor,
             core: Core::new(policy(&settings)),
@@ -282,6 +294,9 @@ impl Daemon {
             dry,
             done: false,
             would: Vec::new(),
+            nft: Rc::default(),
+            leaving: false,
+            told_no_nft: false,
             settings,
         })
     }
@@ -329,6 +344,12 @@ impl Daemon {
     }
 
     async fn goodbye(&mut self) {
+        if self.leaving {
+            let _turn = self.nft.lock().await;
+            if let Err(e) = leave::apply(&[], LEAVE_FOR).await {
+                warn!(target: LOG, "the table inet tailover stays: {e}");
+            }
+        }
         if let Some(ubus) = &self.ubus {
             let last = crate::net::socket::within(GOODBYE, async { Ok(ubus.ping().await) });
             // A ubusd that does not answer now cannot be told anything.

@@ -14,10 +14,10 @@ use std::time::Duration;
 use tailover::core::budget::Limits;
 use tailover::core::ladder::Allowed;
 use tailover::core::signs::{Pulse, Resending, Traffic};
-use tailover::core::tailnet::{Api, Backend, Flow, Purpose, Tailnet};
+use tailover::core::tailnet::{Api, Backend, Flow, Lost, Purpose, Tailnet};
 use tailover::core::{
     Action, By, Core, Cure, Effort, Event, Family, Finding, Input, Look, Moment, Notice, Policy,
-    Report, Route, Scope, Stage, Steering, Uplink, Way,
+    Report, Route, Scope, Stage, Steering, Uplink, Way, LEAVE_FOR,
 };
 
 pub const MS: Duration = Duration::from_millis(1);
@@ -71,6 +71,10 @@ pub enum Fault {
     UserStarts,
     Crash,
     Hang,
+    /// Another hand takes tailscaled's routes (mendable) or its place among the rules (not).
+    Lose {
+        mendable: bool,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -122,6 +126,8 @@ pub struct World {
     pub v6_untold: bool,
     last_control: Duration,
     steering: [Steering; 2],
+    /// Devices that peers are kept off, and until when the kernel does so.
+    pub left: (Vec<String>, Duration),
     running: bool,
     hung: bool,
     unhung: Option<Duration>,
@@ -146,6 +152,12 @@ pub struct World {
     /// A peer pings this router four times a second.
     pub peer_talks: bool,
     counted: Counted,
+    /// What the kernel has lost of tailscaled's: whether that can be mended.
+    lost: Option<bool>,
+    /// When nothing was lost any more.
+    whole_since: Option<Duration>,
+    /// Mending puts nothing back (the kernel refuses).
+    pub mending_fails: bool,
 }
 
 /// The kernel's packet counters, and when they were brought up to date.
@@ -180,6 +192,7 @@ impl World {
             v6_untold: false,
             last_control: Duration::ZERO,
             steering: Default::default(),
+            left: Default::default(),
             running: true,
             hung: false,
             unhung: None,
@@ -201,6 +214,9 @@ impl World {
             counted: Counted::default(),
             mild_since_health: false,
             only_restart,
+            lost: None,
+            whole_since: None,
+            mending_fails: false,
         };
         w.reconnect(true, true);
         let start = Event::Changed {
@@ -268,6 +284,7 @@ impl World {
             }
             Fault::UserStops if self.running && !self.hung => {
                 self.user_stopped = Some(self.now);
+                self.make_whole();
                 let what = "Stopped".to_string();
                 self.after(50 * MS, Ev::Tell(Input::Event(Event::Tailscaled { what })));
             }
@@ -290,14 +307,28 @@ impl World {
             Fault::Crash => {
                 self.running = false;
                 self.hung = false;
+                self.make_whole();
                 self.drop_flows();
                 // procd's respawn
                 self.after(5 * S, Ev::Started);
             }
             // Once it hangs nobody can learn what the user wants: only after a start was seen.
             Fault::Hang => self.hung = self.running && !self.stop_known,
+            // tailscaled puts it all there anew when it starts or is started by its user.
+            Fault::Lose { mendable } if self.running && self.user_stopped.is_none() => {
+                self.lost = Some(mendable && self.lost.unwrap_or(true));
+                let what = "table 52".to_string();
+                let tell = Ev::Tell(Input::Event(Event::Tailscaled { what }));
+                self.after(400 * MS, tell);
+            }
+            Fault::Lose { .. } => {}
         }
         self.note_life();
+    }
+
+    /// What was lost is there again by another hand than ours.
+    pub fn find_again(&mut self) {
+        self.make_whole();
     }
 
     /// Another hand takes our rules away.
@@ -336,7 +367,8 @@ impl World {
     /// The tailnet works: control and relay sit on flows that the path carries.
     pub fn well(&self) -> bool {
         let live = |l: &Option<Link>| l.as_ref().is_some_and(|l| self.carries(l));
-        self.running && !self.hung && live(&self.control) && live(&self.derp)
+        let whole = self.lost.is_none();
+        self.running && !self.hung && whole && live(&self.control) && live(&self.derp)
     }
 
     pub fn steered(&self) -> bool {
@@ -378,6 +410,7 @@ impl World {
                     metric: Some([10, 20][i]),
                 }),
                 v6: None,
+                metered: i == 1,
             })
             .collect()
     }
@@ -466,6 +499,12 @@ impl World {
             );
         }
         self.note_life();
+    }
+
+    fn make_whole(&mut self) {
+        if self.lost.take().is_some() {
+            self.whole_since = Some(self.now);
+        }
     }
 
     fn drop_flows(&mut self) {
@@ -558,6 +597,10 @@ impl World {
                 .map(|l| flow(Purpose::Control, l))
                 .chain(self.derp.iter().map(|l| flow(Purpose::Derp, l)))
                 .collect(),
+            lost: self.lost.map_or_else(Lost::default, |mendable| Lost {
+                what: vec!["table 52".into()],
+                mendable,
+            }),
             ..Tailnet::default()
         }
     }
@@ -639,6 +682,11 @@ impl World {
             self.judge(&action);
             self.carry_out(action);
         }
+        let used = self.core.knowledge().steering[0].to.as_ref();
+        if used.is_some_and(|hop| self.left.0.contains(&hop.device)) && self.now < self.left.1 {
+            let text = format!("peers are kept off the uplink in use at {:?}", self.now);
+            self.broken.push(text);
+        }
         if *self.core.stage() == Stage::Quiet && self.core.faults().is_empty() {
             self.mild_since_health = false;
         }
@@ -687,7 +735,13 @@ impl World {
                 self.reconnect(false, true);
                 self.cured(self.nudge_takes, Cure::Nudge);
             }
-            Action::Mend => self.cured(20 * MS, Cure::Mend),
+            Action::Mend => {
+                self.mild_since_health = true;
+                if !self.mending_fails && self.lost == Some(true) {
+                    self.make_whole();
+                }
+                self.cured(20 * MS, Cure::Mend);
+            }
             Action::Renew => {
                 self.mild_since_health = true;
                 self.control = None;
@@ -702,6 +756,7 @@ impl World {
             }
             Action::Restart => {
                 self.restarting = true;
+                self.make_whole();
                 self.restarts.push(self.now);
                 self.drop_flows();
                 self.hung = false;
@@ -718,6 +773,7 @@ impl World {
             }
             Action::Wake(at) => self.wake = Some(*at),
             Action::Tell(n) => self.notices.push((self.now, n.clone())),
+            Action::Leave(devices) => self.left = (devices.clone(), self.now + LEAVE_FOR),
             Action::Exit => {}
         }
         self.acts.push(Act {
@@ -816,6 +872,11 @@ impl World {
             broken("promise 1: a cure although the user stopped Tailscale");
         }
         match action {
+            Action::Mend if stopped => broken("promise 1: mended although the user stopped it"),
+            // A look is 10 ms old when its word is heard.
+            Action::Mend if self.lost.is_none() && !recently(self.whole_since, S) => {
+                broken("mended although nothing is lost");
+            }
             Action::Restart => {
                 // A look at a silent tailscaled takes 2 s; its recovery is known after that.
                 let alive = self.running && !self.hung && !recently(self.unhung, 5 * S);
@@ -823,7 +884,8 @@ impl World {
                 if alive && !control {
                     broken("promise 1: a restart while the control server is down");
                 }
-                if alive && !self.mild_since_health && !self.only_restart {
+                let unmendable = self.lost == Some(false) || recently(self.whole_since, 40 * S);
+                if alive && !self.mild_since_health && !self.only_restart && !unmendable {
                     broken("promise 2: a restart before a milder cure");
                 }
                 let limits = self.core.policy().limits.clone();

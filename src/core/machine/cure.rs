@@ -165,6 +165,14 @@ impl Core {
                 self.stage = Stage::Proving { since };
                 self.out.push(Action::Look(Look::Paths));
             }
+            // The probes that were begun before it go on meanwhile.
+            Cure::Mend => {
+                self.stage = Stage::Proving { since };
+                self.out.push(Action::Look(match self.path_unread {
+                    true => Look::All,
+                    false => Look::Tailnet,
+                }));
+            }
             other => self.verify(now, since, vec![other]),
         }
     }

@@ -4,6 +4,7 @@
 
 mod cure;
 mod hear;
+mod leave;
 mod prove;
 mod quiet;
 mod suspect;
@@ -12,7 +13,7 @@ mod verify;
 use std::time::Duration;
 
 use crate::core::budget::Budget;
-use crate::core::diagnosis::{diagnose, needs_person};
+use crate::core::diagnosis::{diagnose, needs_person, LOST_FOR_SURE};
 use crate::core::episode::{Episode, History, Outcome};
 use crate::core::fault::Fault;
 use crate::core::ladder::{self, Cure, Next};
@@ -75,6 +76,8 @@ const UNNAMED_PATIENCE: Duration = Duration::from_secs(10);
 /// A control server that did not answer is asked again after this long, while tailscaled's own
 /// connection to it is not heard.
 const CONTROL_AGAIN: Duration = Duration::from_secs(60);
+
+pub use leave::LEAVE_FOR;
 
 /// Where the machine stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,12 +149,17 @@ pub struct Core {
     pid: Option<u32>,
     /// The path was moved and has not been read since.
     path_unread: bool,
+    /// The second look at lost state was asked for and has not come.
+    loss_asked: bool,
+    /// Lost state was put back and the kernel has not been read since.
+    loss_unread: bool,
     /// The steering before the last order, should the kernel refuse that.
     before: [Steering; 2],
     /// The device that each family's mark was moved away from.
     left: [Option<String>; 2],
     went_back: Option<Time>,
     flaps: u32,
+    leave: leave::Leave,
     woken_for: Option<Time>,
     out: Vec<Action>,
 }
@@ -184,10 +192,13 @@ impl Core {
             stopped: false,
             pid: None,
             path_unread: false,
+            loss_asked: false,
+            loss_unread: false,
             before: Default::default(),
             left: [None, None],
             went_back: None,
             flaps: 0,
+            leave: leave::Leave::default(),
             woken_for: None,
             out: Vec::new(),
         }
@@ -231,6 +242,7 @@ impl Core {
         }
         self.expire(now);
         self.go_on(moment);
+        self.mind_metered(now);
         self.wake(now);
         std::mem::take(&mut self.out)
     }
@@ -268,6 +280,9 @@ impl Core {
                 at = at.min(now + SILENT_EVERY);
             }
         }
+        if let Some(sure) = self.loss_sure_at() {
+            at = at.min(sure);
+        }
         let deadlines = self
             .k
             .verdicts
@@ -293,6 +308,10 @@ impl Core {
         if self.settle_at.is_some_and(|t| t <= now) {
             self.settle_at = None;
             self.out.push(Action::Look(Look::All));
+        }
+        if self.loss_sure_at().is_some_and(|t| t <= now) {
+            self.loss_asked = true;
+            self.out.push(Action::Look(Look::Tailnet));
         }
         if self.pulse_at <= now {
             self.pulse_again(now);
@@ -329,6 +348,13 @@ impl Core {
             }
             Stage::Resting { .. } => {}
         }
+    }
+
+    /// When a second look is to tell whether what the kernel has lost came back by itself, while
+    /// that look was not asked for.
+    fn loss_sure_at(&self) -> Option<Time> {
+        let sure = self.k.lost_since? + LOST_FOR_SURE;
+        (!self.loss_asked && self.k.tailnet_read < Some(sure)).then_some(sure)
     }
 
     fn probe_all(&mut self, now: Time, effort: Effort) {
