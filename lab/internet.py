@@ -9,6 +9,7 @@ from .hosts import Host, link, wait_until
 from .paths import BIN, STATE, TREE_INSIDE
 
 CA_FILE = STATE / "ca.pem"
+_DATABASE = "/run/headscale.db"
 
 # --no-daemon also keeps it from changing its groups, which a user namespace of
 # one user does not allow.
@@ -112,6 +113,17 @@ class Internet:
     def _headscale(self, *arguments):
         return self.headscale.run([BIN / "headscale", *arguments])
 
+    def crowd(self, count):
+        """Gives the tailnet so many more nodes, which are never online; 0 takes them
+        away. The control server is started anew and remembers."""
+        # It would wait for the nodes' long polls; its database bears a kill.
+        self._control.kill()
+        self._control.wait()
+        crowd = [sys.executable, "-m", "lab.crowd", _DATABASE, count]
+        self.headscale.run(["env", "-C", TREE_INSIDE, *crowd])
+        self._start_control()
+        wait_until(lambda: _listens(self.headscale, 443), 60, "the control server")
+
     def control_down(self):
         """The control server's network goes silent; the relays stay."""
         self.net.sh(_control("-I"))
@@ -199,7 +211,7 @@ def _headscale_files():
         "prefixes": {"v4": "100.64.0.0/10", "v6": "fd7a:115c:a1e0::/48"},
         "derp": {"server": {"enabled": False}, "urls": [], "paths": ["/etc/headscale/derp.yaml"]},
         "disable_check_updates": True,
-        "database": {"type": "sqlite", "sqlite": {"path": "/run/headscale.db"}},
+        "database": {"type": "sqlite", "sqlite": {"path": _DATABASE}},
         "tls_cert_path": str(STATE / "headscale.crt"),
         "tls_key_path": str(STATE / "headscale.key"),
         "dns": {"magic_dns": False, "override_local_dns": False, "base_domain": "tail.lab"},

@@ -134,7 +134,8 @@ def _ids(*names):
 
 # One line for each fault that the lab can make. Of `allowed`:
 # - a dead first uplink is F1. The mark moves, and F2 and F3 are what it leaves;
-# - a lost carrier moves the path by itself: no F1, but flows of before;
+# - a lost carrier moves the path, and tailscaled follows by itself: no fault, or
+#   what tailover sees of the old flows where it is quicker than that;
 # - without a way out, or against the user's wish, nothing else is worth naming;
 # - tailscaled's own end takes its flows with it: no F2, no F3.
 _SINGLES = [
@@ -142,7 +143,7 @@ _SINGLES = [
     Injection("reject", lambda w: w.isp1.reject(), _ids(PINNED), _LEFT_BEHIND),
     Injection("gateway dead", lambda w: w.isp1.gateway_dead(), _ids(PINNED), _LEFT_BEHIND),
     Injection("portal", lambda w: w.isp1.portal(), _ids(PINNED), _LEFT_BEHIND),
-    Injection("carrier lost", _carrier, _ids(STUCK), _ids(STALE)),
+    Injection("carrier lost", _carrier, _ids(), _LEFT_BEHIND),
     Injection("both down", _both("blackhole"), _ids("outside-down")),
     Injection(
         "portal, no other way",

@@ -239,7 +239,11 @@ SCENARIOS = [
     Scenario(rescues.ubusd_reborn, tailover=True),
     Scenario(rescues.hotplug_is_quick, tailover=True),
     Scenario(naming.naming_short, tailover=True),
-    Scenario(footprint.idle_memory, tailover=True),
+    # The control server is started anew under it, which may cost a restart.
+    Scenario(footprint.idle_memory, tailover=True, restarts=1),
+    Scenario(footprint.idle_cost, tailover=True),
+    Scenario(footprint.memory_later, tailover=True, rare=True, restarts=1),
+    Scenario(footprint.cost_longer, tailover=True, rare=True),
     Scenario(losses.flush_by_mwan3, tailover=True),
     Scenario(losses.rules6_deleted, tailover=True),
     Scenario(losses.route_deleted, tailover=True),

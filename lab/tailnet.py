@@ -12,7 +12,12 @@ from .paths import BIN, TREE_INSIDE
 
 _SOCKET = "/run/tailscale/tailscaled.sock"
 _PORT = 41641
-_ENVIRONMENT = {"TS_DEBUG_FIREWALL_MODE": "nftables", "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}
+# Nothing here takes tailscaled's logs: its tries would be all that an idle uplink carries.
+_ENVIRONMENT = {
+    "TS_DEBUG_FIREWALL_MODE": "nftables",
+    "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
+    "TS_NO_LOGS_NO_SUPPORT": "true",
+}
 _ESTABLISHED = "01"
 _RELAYS = [address for _, *both in plan.DERPS.values() for address in both]
 
@@ -194,8 +199,9 @@ class Peer:
             self.host.run([tool, "--noflush"], input=rules + "COMMIT\n")
 
 
-def tcp_flows(pid):
-    """A process's established TCP flows: (local, remote), each (address, port)."""
+def tcp_flows(pid, established=True):
+    """A process's TCP flows: (local, remote), each (address, port). Only the
+    established ones, or all."""
     sockets = set()
     for entry in os.scandir(f"/proc/{pid}/fd"):
         try:
@@ -209,7 +215,7 @@ def tcp_flows(pid):
         with open(f"/proc/{pid}/net/{table}") as lines:
             for line in list(lines)[1:]:
                 field = line.split()
-                if field[3] == _ESTABLISHED and field[9] in sockets:
+                if field[9] in sockets and (field[3] == _ESTABLISHED or not established):
                     flows.append((_endpoint(field[1]), _endpoint(field[2])))
     return flows
 

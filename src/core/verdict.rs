@@ -188,6 +188,14 @@ impl Judgement {
         });
     }
 
+    /// The path by this uplink has answered: an uplink that is open is so still.
+    pub fn vouch(&mut self, now: Time, evidence: String, rtt: Option<Duration>) {
+        if self.verdict == Verdict::Open && !self.pending() {
+            self.rule(now, Verdict::Open, evidence);
+            self.rtt = rtt;
+        }
+    }
+
     /// True while a round has not come to its verdict.
     pub fn pending(&self) -> bool {
         self.round.is_some()

@@ -18,8 +18,9 @@ use super::lost::KernelWatch;
 use super::sockets::{self, State};
 use super::targets::Targets;
 
-/// The DERP map and the control server's addresses change rarely; read again after this long.
-const LEARN_EVERY: Duration = Duration::from_secs(600);
+/// The DERP map and the control server's addresses change rarely; read again after this long. Each
+/// time costs two lookups on the wire where the router's resolver has forgotten them.
+const LEARN_EVERY: Duration = Duration::from_secs(1800);
 
 /// While nothing was learnt yet, or the control server's name did not resolve.
 const LEARN_SOON: Duration = Duration::from_secs(10);

@@ -440,8 +440,22 @@ impl Core {
         if let Scope::Path(f) = scope {
             let path = &mut self.k.paths[f.at()];
             path.usual_rtt = path.judgement.rtt.or(path.usual_rtt);
+            self.vouch(now, f);
         }
         self.judged(now, &scope, change);
+    }
+
+    /// A path that has just answered speaks for the uplink it uses.
+    fn vouch(&mut self, now: Time, family: Family) {
+        let path = &self.k.path(family).judgement;
+        if !path.open_since(now) {
+            return;
+        }
+        let (evidence, rtt) = (path.evidence.clone(), path.rtt);
+        let uplink = self.k.path_uplink(family).map(|u| u.name.clone());
+        if let Some(j) = uplink.and_then(|name| self.k.verdicts.get_mut(&(name, family))) {
+            j.vouch(now, evidence, rtt);
+        }
     }
 
     pub(super) fn judged(&mut self, now: Time, scope: &Scope, change: Change) {

@@ -133,6 +133,8 @@ pub struct Core {
     round: u32,
     rests: u32,
     beat_at: Time,
+    /// The family that the last heartbeat asked, where they take turns.
+    beat_family: Family,
     other_at: Time,
     return_at: Time,
     pulse_at: Time,
@@ -189,6 +191,7 @@ impl Core {
             round: 0,
             rests: 0,
             beat_at,
+            beat_family: Family::V6,
             other_at,
             return_at: Time::ZERO,
             pulse_at: Time::ZERO,

@@ -7,9 +7,9 @@ impl Core {
         if self.beat_at <= now {
             self.beat_at = now + self.policy.interval;
             self.out.push(Action::Look(Look::All));
-            for f in Family::BOTH {
-                // One that is being asked because of a sign needs no heartbeat.
-                if self.k.path(f).route.is_some() && self.suspicion.is_none() {
+            // A path that is being asked because of a sign needs no heartbeat.
+            if self.suspicion.is_none() {
+                for f in self.families_to_beat() {
                     self.probe_path(now, f, Effort::Beat);
                     self.k.paths[f.at()].beat_at = Some(now);
                 }
@@ -17,7 +17,7 @@ impl Core {
         }
         if self.other_at <= now {
             self.other_at = now + self.policy.other_interval;
-            self.probe_all(now, Effort::Beat);
+            self.beat_others(now);
         }
         self.look_at_silent(now);
         self.ask_control(now);
@@ -78,6 +78,40 @@ impl Core {
         for f in Family::BOTH {
             if let Some(name) = self.k.path_uplink(f).map(|u| u.name.clone()) {
                 self.probe_uplink(now, &name, f, Effort::Burst);
+            }
+        }
+    }
+
+    /// The families whose path is asked by this heartbeat. Where one uplink carries both they take
+    /// turns: a dark uplink takes both with it, and each question costs (tests/quiet_month.rs).
+    fn families_to_beat(&mut self) -> Vec<Family> {
+        let device = |f: Family| self.k.path(f).route.as_ref().map(|r| r.device.as_str());
+        let [v4, v6] = Family::BOTH.map(device);
+        if v4.is_some() && v4 == v6 {
+            self.beat_family = match self.beat_family {
+                Family::V4 => Family::V6,
+                Family::V6 => Family::V4,
+            };
+            return vec![self.beat_family];
+        }
+        let used = |f: &Family| self.k.path(*f).route.is_some();
+        Family::BOTH.into_iter().filter(used).collect()
+    }
+
+    /// Asks the uplinks that the paths do not use. For the one in use the path has answered
+    /// ([`Judgement::vouch`]).
+    fn beat_others(&mut self, now: Time) {
+        let names: Vec<String> = self.k.uplinks.iter().map(|u| u.name.clone()).collect();
+        for name in names {
+            for f in Family::BOTH {
+                let used = self.k.path_uplink(f).is_some_and(|u| u.name == name);
+                let open = self
+                    .k
+                    .verdict(&name, f)
+                    .is_some_and(|j| j.verdict == Verdict::Open);
+                if !(used && open) {
+                    self.probe_uplink(now, &name, f, Effort::Beat);
+                }
             }
         }
     }
