@@ -8,7 +8,7 @@ tailover, which prove the lab itself, and the list of all.
 import time
 from dataclasses import dataclass
 
-from . import drills, footprint, naming, plan, rescues
+from . import drills, footprint, losses, naming, plan, rescues
 from .hosts import wait_until
 from .steps import (
     PATIENCE,
@@ -239,6 +239,17 @@ SCENARIOS = [
     Scenario(rescues.hotplug_is_quick, tailover=True),
     Scenario(naming.naming_short, tailover=True),
     Scenario(footprint.idle_memory, tailover=True),
+    Scenario(losses.flush_by_mwan3, tailover=True),
+    Scenario(losses.rules6_deleted, tailover=True),
+    Scenario(losses.route_deleted, tailover=True),
+    Scenario(losses.address_deleted, tailover=True),
+    Scenario(losses.netmap_changes, tailover=True),
+    Scenario(losses.boot_race, tailover=True, restarts=3),
+    Scenario(losses.boot_race_spared, tailover=True, rare=True, restarts=2),
+    Scenario(losses.device_down, tailover=True, rare=True),
+    Scenario(losses.flushed_before_start, tailover=True, rare=True),
+    Scenario(losses.flushed_while_dark, tailover=True, rare=True),
+    Scenario(losses.other_hand_on_tailscaled, tailover=True, rare=True, restarts=1),
     # A hung and a dead tailscaled are restarted, and so is what nobody mends.
     Scenario(naming.naming_singles, tailover=True, rare=True, restarts=5),
     Scenario(naming.naming_pairs, tailover=True, rare=True, restarts=10),
@@ -247,8 +258,6 @@ SCENARIOS = [
     Scenario(rescues.only_restart_allowed, tailover=True, rare=True, restarts=3),
     Scenario(rescues.failover_rp_filter, tailover=True, rare=True),
     Scenario(rescues.failover_source_routes, tailover=True, rare=True),
-    # Lost kernel state is not mended yet: tailover may only fail to help here.
-    Scenario(rescues.flush_by_mwan3, tailover=True, rare=True, restarts=1),
     Scenario(dead_without_cure_derp, peer="derp-only", rare=True),
     Scenario(by_hand_derp, peer="derp-only"),
     Scenario(rescues.failover_derp, peer="derp-only", tailover=True),

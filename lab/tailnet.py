@@ -49,6 +49,10 @@ class Node:
         """`tailscale down`, as its user types it."""
         self.host.run([BIN / "tailscale", "down"])
 
+    def set(self, *flags):
+        """`tailscale set`, which changes only what is named."""
+        self.host.run([BIN / "tailscale", "set", *flags])
+
     def call(self, method, path, body=None, timeout=3):
         """One LocalAPI call; returns status code and text. Raises OSError."""
         connection = _UnixConnection(str(self.host.path(_SOCKET)), timeout)

@@ -28,6 +28,7 @@ pub fn status(core: &Core, now: Time) -> Value {
             "home_relay": t.relay,
             "pid": t.pid,
             "tun": t.tun,
+            "lost": t.lost.what,
             "control": flows(core, Purpose::Control),
             "derp": flows(core, Purpose::Derp),
         },

@@ -30,7 +30,7 @@ use crate::core::{
     Stage, Steering, Way,
 };
 use crate::cure::steer::{self, Place};
-use crate::cure::{restart, tailscaled};
+use crate::cure::{mend, restart, tailscaled};
 use crate::net::rtnetlink::{Client as Netlink, Monitor};
 use crate::net::socket::Egress;
 use crate::net::thread;
@@ -42,7 +42,8 @@ use crate::ubus::session::Method;
 use crate::ubus::Status;
 use crate::view;
 use crate::watch::events;
-use crate::watch::kernel;
+use crate::watch::kernel::{self, Calm};
+use crate::watch::lost::KernelWatch;
 use crate::watch::probe::{by_path, by_uplink, Manner, Prober, Round};
 use crate::watch::pulse;
 use crate::watch::tailnet::TailnetWatch;
@@ -277,7 +278,11 @@ impl Daemon {
             socket: settings.socket.clone(),
             timeout: API_TIMEOUT,
         };
-        let tailnet = Rc::new(TailnetWatch::new(api, Rc::clone(&targets)));
+        let tailnet = Rc::new(TailnetWatch::new(
+            api,
+            Rc::clone(&targets),
+            KernelWatch::new(settings.mmx_mask),
+        ));
         Ok(Daemon {
             executor,
             core: Core::new(policy(&settings)),

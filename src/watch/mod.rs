@@ -2,6 +2,7 @@
 
 pub mod events;
 pub mod kernel;
+pub mod lost;
 pub mod probe;
 pub mod pulse;
 pub mod sockets;
