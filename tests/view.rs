@@ -2,6 +2,7 @@
 
 mod world;
 
+use tailover::core::Stage;
 use tailover::view;
 use world::{policy, Fault, World, MS, S};
 
@@ -58,7 +59,10 @@ fn a_fault_comes_with_what_was_seen_and_what_can_be_done() {
     });
     w.inject(Fault::Portal { uplink: 0 });
     w.murmur();
-    w.run(10 * S);
+    w.run(5 * S);
+    while !matches!(w.core.stage(), Stage::Resting { .. }) && w.now < 60 * S {
+        w.run(100 * MS);
+    }
     let state = view::status(&w.core, w.now);
     let fault = &state["faults"][0];
     assert_eq!(fault["id"], "portal");
