@@ -259,6 +259,30 @@ fn the_mark_goes_back_after_the_hold_and_control_goes_with_it() {
 }
 
 #[test]
+fn peers_leave_a_metered_backup_after_the_way_back_until_it_is_needed_again() {
+    let mut w = settled();
+    let dark = Fault::Dark {
+        uplink: 0,
+        told: Some(2000),
+    };
+    w.inject(dark);
+    w.run(20 * S);
+    assert!(w.steered() && w.left.0.is_empty(), "not while it is in use");
+    w.inject(Fault::Back {
+        uplink: 0,
+        told: Some(5000),
+    });
+    w.run(50 * S);
+    assert!(!w.steered());
+    assert_eq!(w.left.0, ["eth2"]);
+    assert_eq!(w.count(|a| matches!(a, Action::Leave(_))), 1, "once");
+    w.inject(dark);
+    w.run(10 * S);
+    assert!(w.steered() && w.left.0.is_empty(), "{:?}", w.left);
+    assert_eq!(w.broken, [""; 0]);
+}
+
+#[test]
 fn nothing_is_done_while_the_outside_is_down_or_behind_a_portal() {
     for second in [
         Fault::Dark {
@@ -394,6 +418,107 @@ fn a_daemon_started_anew_adopts_its_steering_and_takes_it_back_when_asked_to_sto
         .iter()
         .any(|a| matches!(a, Action::Steer(_, s) if s.to.is_none())));
     assert_eq!(acts.last(), Some(&Action::Exit));
+}
+
+#[test]
+fn lost_routes_are_put_back_within_two_seconds_and_nothing_else_is_done() {
+    let mut w = settled();
+    let lost = w.now;
+    w.inject(Fault::Lose { mendable: true });
+    w.run(10 * S);
+    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    assert_eq!(named(&w), ["F4-lost-state"]);
+    let acts: Vec<_> = w.cures().collect();
+    assert_eq!(acts.len(), 1, "{acts:?}");
+    assert_eq!(acts[0].action, Action::Mend);
+    assert!(acts[0].at - lost < 2 * S, "{:?}", acts[0].at - lost);
+    assert_eq!(*w.core.stage(), Stage::Quiet);
+    assert!(w.core.faults().is_empty());
+}
+
+#[test]
+fn rules_that_tailscaled_puts_back_itself_are_no_fault() {
+    let mut w = settled();
+    w.inject(Fault::Lose { mendable: true });
+    // The look comes 400 ms after the change and finds them gone; tailscaled was late.
+    w.run(600 * MS);
+    w.find_again();
+    w.run(20 * S);
+    assert_eq!(named(&w), [""; 0]);
+    assert_eq!(w.cures().count(), 0);
+}
+
+#[test]
+fn lost_state_is_mended_while_no_uplink_reaches_the_outside() {
+    let mut w = settled();
+    for uplink in [0, 1] {
+        w.inject(Fault::Dark {
+            uplink,
+            told: Some(100),
+        });
+    }
+    w.run(60 * S);
+    assert!(matches!(w.core.stage(), Stage::Resting { .. }));
+    w.inject(Fault::Lose { mendable: true });
+    w.run(2 * S);
+    let acts: Vec<_> = w.cures().map(|a| a.action.clone()).collect();
+    assert_eq!(acts, [Action::Mend]);
+    assert!(w.broken.is_empty(), "{:?}", w.broken);
+}
+
+#[test]
+fn what_cannot_be_mended_costs_one_restart() {
+    let mut w = settled();
+    let lost = w.now;
+    w.inject(Fault::Lose { mendable: false });
+    w.run(60 * S);
+    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    assert_eq!(named(&w), ["F4-lost-state"]);
+    let acts: Vec<_> = w.cures().collect();
+    assert_eq!(acts.len(), 1, "{acts:?}");
+    assert_eq!(acts[0].action, Action::Restart);
+    assert!(acts[0].at - lost < 2 * S, "{:?}", acts[0].at - lost);
+}
+
+#[test]
+fn a_restart_follows_two_mendings_that_did_not_help() {
+    let mut w = settled();
+    w.mending_fails = true;
+    w.inject(Fault::Lose { mendable: true });
+    w.run(60 * S);
+    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    let acts: Vec<_> = w.cures().map(|a| a.action.clone()).collect();
+    assert_eq!(acts, [Action::Mend, Action::Mend, Action::Restart]);
+}
+
+#[test]
+fn what_cannot_be_mended_waits_for_the_control_server() {
+    let mut w = settled();
+    w.inject(Fault::Control { up: false });
+    w.run(20 * S);
+    w.inject(Fault::Lose { mendable: false });
+    w.run(600 * S);
+    assert_eq!(w.count(|a| *a == Action::Restart), 0);
+    assert!(named(&w).contains(&"F4-lost-state"));
+    w.inject(Fault::Control { up: true });
+    w.run(120 * S);
+    assert!(w.well());
+    assert_eq!(w.count(|a| *a == Action::Restart), 1);
+}
+
+#[test]
+fn a_failover_and_lost_routes_at_once_are_both_cured() {
+    let mut w = settled();
+    w.inject(Fault::Lose { mendable: true });
+    w.inject(Fault::Dark {
+        uplink: 0,
+        told: Some(900),
+    });
+    w.run(30 * S);
+    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    assert!(w.steered());
+    assert_eq!(w.count(|a| *a == Action::Mend), 1);
+    assert_eq!(w.count(|a| *a == Action::Restart), 0);
 }
 
 /// What a drill has told, in its order.
@@ -606,107 +731,6 @@ fn a_daemon_that_ends_in_a_drill_takes_the_steering_away() {
     }
 }
 
-#[test]
-fn lost_routes_are_put_back_within_two_seconds_and_nothing_else_is_done() {
-    let mut w = settled();
-    let lost = w.now;
-    w.inject(Fault::Lose { mendable: true });
-    w.run(10 * S);
-    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
-    assert_eq!(named(&w), ["F4-lost-state"]);
-    let acts: Vec<_> = w.cures().collect();
-    assert_eq!(acts.len(), 1, "{acts:?}");
-    assert_eq!(acts[0].action, Action::Mend);
-    assert!(acts[0].at - lost < 2 * S, "{:?}", acts[0].at - lost);
-    assert_eq!(*w.core.stage(), Stage::Quiet);
-    assert!(w.core.faults().is_empty());
-}
-
-#[test]
-fn rules_that_tailscaled_puts_back_itself_are_no_fault() {
-    let mut w = settled();
-    w.inject(Fault::Lose { mendable: true });
-    // The look comes 400 ms after the change and finds them gone; tailscaled was late.
-    w.run(600 * MS);
-    w.find_again();
-    w.run(20 * S);
-    assert_eq!(named(&w), [""; 0]);
-    assert_eq!(w.cures().count(), 0);
-}
-
-#[test]
-fn lost_state_is_mended_while_no_uplink_reaches_the_outside() {
-    let mut w = settled();
-    for uplink in [0, 1] {
-        w.inject(Fault::Dark {
-            uplink,
-            told: Some(100),
-        });
-    }
-    w.run(60 * S);
-    assert!(matches!(w.core.stage(), Stage::Resting { .. }));
-    w.inject(Fault::Lose { mendable: true });
-    w.run(2 * S);
-    let acts: Vec<_> = w.cures().map(|a| a.action.clone()).collect();
-    assert_eq!(acts, [Action::Mend]);
-    assert!(w.broken.is_empty(), "{:?}", w.broken);
-}
-
-#[test]
-fn what_cannot_be_mended_costs_one_restart() {
-    let mut w = settled();
-    let lost = w.now;
-    w.inject(Fault::Lose { mendable: false });
-    w.run(60 * S);
-    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
-    assert_eq!(named(&w), ["F4-lost-state"]);
-    let acts: Vec<_> = w.cures().collect();
-    assert_eq!(acts.len(), 1, "{acts:?}");
-    assert_eq!(acts[0].action, Action::Restart);
-    assert!(acts[0].at - lost < 2 * S, "{:?}", acts[0].at - lost);
-}
-
-#[test]
-fn a_restart_follows_two_mendings_that_did_not_help() {
-    let mut w = settled();
-    w.mending_fails = true;
-    w.inject(Fault::Lose { mendable: true });
-    w.run(60 * S);
-    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
-    let acts: Vec<_> = w.cures().map(|a| a.action.clone()).collect();
-    assert_eq!(acts, [Action::Mend, Action::Mend, Action::Restart]);
-}
-
-#[test]
-fn what_cannot_be_mended_waits_for_the_control_server() {
-    let mut w = settled();
-    w.inject(Fault::Control { up: false });
-    w.run(20 * S);
-    w.inject(Fault::Lose { mendable: false });
-    w.run(600 * S);
-    assert_eq!(w.count(|a| *a == Action::Restart), 0);
-    assert!(named(&w).contains(&"F4-lost-state"));
-    w.inject(Fault::Control { up: true });
-    w.run(120 * S);
-    assert!(w.well());
-    assert_eq!(w.count(|a| *a == Action::Restart), 1);
-}
-
-#[test]
-fn a_failover_and_lost_routes_at_once_are_both_cured() {
-    let mut w = settled();
-    w.inject(Fault::Lose { mendable: true });
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: Some(900),
-    });
-    w.run(30 * S);
-    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
-    assert!(w.steered());
-    assert_eq!(w.count(|a| *a == Action::Mend), 1);
-    assert_eq!(w.count(|a| *a == Action::Restart), 0);
-}
-
 fn told() -> impl Strategy<Value = Option<u16>> {
     prop_oneof![Just(None), (50u16..10_000).prop_map(Some)]
 }
@@ -724,9 +748,9 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => Just(Fault::UserStarts),
         1 => Just(Fault::Crash),
         1 => Just(Fault::Hang),
+        3 => any::<bool>().prop_map(|mendable| Fault::Lose { mendable }),
         3 => (0usize..2, 0u8..60).prop_map(|(uplink, stay)| Fault::Drill { uplink, stay }),
         1 => Just(Fault::DrillStop),
-        3 => any::<bool>().prop_map(|mendable| Fault::Lose { mendable }),
     ]
 }
 

@@ -1,9 +1,10 @@
-//! `tailover cleanup`: takes every rule and route of ours away, daemon or not.
+//! `tailover cleanup`: takes every rule, route and table of ours away, daemon or not.
 
 use std::path::Path;
 
 use argh::FromArgs;
 
+use crate::cure::leave;
 use crate::cure::steer::{self, Place};
 use crate::net::rtnetlink::Client;
 
@@ -17,10 +18,12 @@ pub struct Cleanup {}
 impl Cleanup {
     pub fn go(self, file: &Path) -> u8 {
         let place = Place::new(&settings_or_default(file));
+        let table = leave::cleanup();
         let result = Client::open().and_then(|mut client| steer::cleanup(&mut client, &place));
         match result {
             Ok(gone) => {
-                say(format_args!("Removed {gone} rules and routes."));
+                let also = if table { " and the nftables table" } else { "" };
+                say(format_args!("Removed {gone} rules and routes{also}."));
                 OK
             }
             Err(e) => {

@@ -20,7 +20,7 @@ pub mod verdict;
 pub use fault::Fault;
 pub use knowledge::{Drilled, Knowledge, Path};
 pub use ladder::Cure;
-pub use machine::{Core, Stage};
+pub use machine::{Core, Stage, LEAVE_FOR};
 pub use uplink::{Family, Route, Uplink, Way};
 pub use verdict::{By, Finding, Judgement, Scope, Verdict};
 
@@ -168,6 +168,8 @@ pub enum Action {
     Renew,
     Mend,
     Restart,
+    /// Have peers stop sending to these devices, for a while; none: end that now.
+    Leave(Vec<String>),
     /// Call again with [`Input::Wake`] at this time; replaces an earlier one.
     Wake(Time),
     Tell(Notice),
@@ -220,6 +222,10 @@ pub enum Notice {
         evidence: String,
     },
     Waiting(String),
+    /// Peers are moved off an uplink that the mark has left.
+    Leaving {
+        name: String,
+    },
     /// A step of a drill; nothing in it is a fault.
     Drill {
         uplink: String,

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use async_signal::{Signal, Signals};
 use log::{error, info, warn};
 use smol::channel::{self, Receiver, Sender};
+use smol::lock::Mutex;
 use smol::{LocalExecutor, Timer};
 
 use crate::config::{self, Settings};
@@ -27,10 +28,10 @@ use crate::core::ladder::Allowed;
 use crate::core::tailnet::Api;
 use crate::core::{
     Action, Core, Cure, Effort, Event, Family, Input, Look, Moment, Notice, Policy, Route, Scope,
-    Stage, Steering, Way,
+    Stage, Steering, Way, LEAVE_FOR,
 };
 use crate::cure::steer::{self, Place};
-use crate::cure::{mend, restart, tailscaled};
+use crate::cure::{leave, mend, restart, tailscaled};
 use crate::net::rtnetlink::{Client as Netlink, Monitor};
 use crate::net::socket::Egress;
 use crate::net::thread;
@@ -150,6 +151,11 @@ struct Daemon {
     done: bool,
     /// Cures that a dry run would have taken.
     would: Vec<Cure>,
+    /// Held by the task that runs nft: each order comes after the one before.
+    nft: Rc<Mutex<()>>,
+    /// Our nftables table may be there.
+    leaving: bool,
+    told_no_nft: bool,
     /// Who is told how far a dry run is, and the scopes whose verdict was told.
     progress: Option<Progress>,
     judged: Vec<Scope>,
@@ -170,6 +176,7 @@ pub fn run(settings: Settings, file: &Path) -> Result<(), Refusal> {
     smol::block_on(executor.run(async {
         daemon.read_interfaces_once().await;
         daemon.adopt();
+        leave::cleanup();
         daemon.get_acquainted().await;
         daemon.listen();
         daemon.start("tailover has started");
@@ -302,6 +309,9 @@ impl Daemon {
             dry,
             done: false,
             would: Vec::new(),
+            nft: Rc::default(),
+            leaving: false,
+            told_no_nft: false,
             progress: None,
             judged: Vec::new(),
             settings,
@@ -351,6 +361,12 @@ impl Daemon {
     }
 
     async fn goodbye(&mut self) {
+        if self.leaving {
+            let _turn = self.nft.lock().await;
+            if let Err(e) = leave::apply(&[], LEAVE_FOR).await {
+                warn!(target: LOG, "the table inet tailover stays: {e}");
+            }
+        }
         if let Some(ubus) = &self.ubus {
             let last = crate::net::socket::within(GOODBYE, async { Ok(ubus.ping().await) });
             // A ubusd that does not answer now cannot be told anything.

@@ -17,7 +17,7 @@ use tailover::core::signs::{Pulse, Resending, Traffic};
 use tailover::core::tailnet::{Api, Backend, Flow, Lost, Purpose, Tailnet};
 use tailover::core::{
     Action, By, Core, Cure, Effort, Event, Family, Finding, Input, Look, Moment, Notice, Policy,
-    Report, Route, Scope, Stage, Steering, Uplink, Way,
+    Report, Route, Scope, Stage, Steering, Uplink, Way, LEAVE_FOR,
 };
 
 pub const MS: Duration = Duration::from_millis(1);
@@ -71,16 +71,16 @@ pub enum Fault {
     UserStarts,
     Crash,
     Hang,
+    /// Another hand takes tailscaled's routes (mendable) or its place among the rules (not).
+    Lose {
+        mendable: bool,
+    },
     /// The owner rehearses the loss of that uplink, and stays away for `stay` seconds.
     Drill {
         uplink: usize,
         stay: u8,
     },
     DrillStop,
-    /// Another hand takes tailscaled's routes (mendable) or its place among the rules (not).
-    Lose {
-        mendable: bool,
-    },
 }
 
 #[derive(Clone, Debug)]
@@ -132,6 +132,8 @@ pub struct World {
     pub v6_untold: bool,
     last_control: Duration,
     steering: [Steering; 2],
+    /// Devices that peers are kept off, and until when the kernel does so.
+    pub left: (Vec<String>, Duration),
     running: bool,
     hung: bool,
     unhung: Option<Duration>,
@@ -151,8 +153,6 @@ pub struct World {
     restarts: Vec<Duration>,
     mild_since_health: bool,
     only_restart: bool,
-    /// Until when a drill that was asked for may go back without the hold.
-    drill_until: Duration,
     /// From the order of a nudge to its report: it waits for peers.
     pub nudge_takes: Duration,
     /// A peer pings this router four times a second.
@@ -164,6 +164,8 @@ pub struct World {
     whole_since: Option<Duration>,
     /// Mending puts nothing back (the kernel refuses).
     pub mending_fails: bool,
+    /// Until when a drill that was asked for may go back without the hold.
+    drill_until: Duration,
 }
 
 /// The kernel's packet counters, and when they were brought up to date.
@@ -198,6 +200,7 @@ impl World {
             v6_untold: false,
             last_control: Duration::ZERO,
             steering: Default::default(),
+            left: Default::default(),
             running: true,
             hung: false,
             unhung: None,
@@ -219,10 +222,10 @@ impl World {
             counted: Counted::default(),
             mild_since_health: false,
             only_restart,
-            drill_until: Duration::ZERO,
             lost: None,
             whole_since: None,
             mending_fails: false,
+            drill_until: Duration::ZERO,
         };
         w.reconnect(true, true);
         let start = Event::Changed {
@@ -320,14 +323,6 @@ impl World {
             }
             // Once it hangs nobody can learn what the user wants: only after a start was seen.
             Fault::Hang => self.hung = self.running && !self.stop_known,
-            Fault::Drill { uplink, stay } => {
-                let stay = S * u32::from(stay);
-                // Its limit, the acts before and after, and the way back.
-                self.drill_until = self.now + stay + 120 * S;
-                let uplink = NAMES[uplink].to_string();
-                self.step(Input::Drill { uplink, stay });
-            }
-            Fault::DrillStop => self.step(Input::DrillStop),
             // tailscaled puts it all there anew when it starts or is started by its user.
             Fault::Lose { mendable } if self.running && self.user_stopped.is_none() => {
                 self.lost = Some(mendable && self.lost.unwrap_or(true));
@@ -336,6 +331,14 @@ impl World {
                 self.after(400 * MS, tell);
             }
             Fault::Lose { .. } => {}
+            Fault::Drill { uplink, stay } => {
+                let stay = S * u32::from(stay);
+                // Its limit, the acts before and after, and the way back.
+                self.drill_until = self.now + stay + 120 * S;
+                let uplink = NAMES[uplink].to_string();
+                self.step(Input::Drill { uplink, stay });
+            }
+            Fault::DrillStop => self.step(Input::DrillStop),
         }
         self.note_life();
     }
@@ -424,6 +427,7 @@ impl World {
                     metric: Some([10, 20][i]),
                 }),
                 v6: None,
+                metered: i == 1,
             })
             .collect()
     }
@@ -695,6 +699,11 @@ impl World {
             self.judge(&action);
             self.carry_out(action);
         }
+        let used = self.core.knowledge().steering[0].to.as_ref();
+        if used.is_some_and(|hop| self.left.0.contains(&hop.device)) && self.now < self.left.1 {
+            let text = format!("peers are kept off the uplink in use at {:?}", self.now);
+            self.broken.push(text);
+        }
         if *self.core.stage() == Stage::Quiet && self.core.faults().is_empty() {
             self.mild_since_health = false;
         }
@@ -781,6 +790,7 @@ impl World {
             }
             Action::Wake(at) => self.wake = Some(*at),
             Action::Tell(n) => self.notices.push((self.now, n.clone())),
+            Action::Leave(devices) => self.left = (devices.clone(), self.now + LEAVE_FOR),
             Action::Exit => {}
         }
         self.acts.push(Act {

@@ -5,6 +5,7 @@
 mod cure;
 mod drill;
 mod hear;
+mod leave;
 mod outlook;
 mod prove;
 mod quiet;
@@ -77,6 +78,8 @@ const UNNAMED_PATIENCE: Duration = Duration::from_secs(10);
 /// A control server that did not answer is asked again after this long, while tailscaled's own
 /// connection to it is not heard.
 const CONTROL_AGAIN: Duration = Duration::from_secs(60);
+
+pub use leave::LEAVE_FOR;
 
 /// Where the machine stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,6 +159,7 @@ pub struct Core {
     left: [Option<String>; 2],
     went_back: Option<Time>,
     flaps: u32,
+    leave: leave::Leave,
     /// What a drill has just turned the mark away from: it goes back there at once.
     returning: Option<Drilled>,
     woken_for: Option<Time>,
@@ -195,6 +199,7 @@ impl Core {
             left: [None, None],
             went_back: None,
             flaps: 0,
+            leave: leave::Leave::default(),
             returning: None,
             woken_for: None,
             out: Vec::new(),
@@ -239,6 +244,7 @@ impl Core {
         }
         self.expire(now);
         self.go_on(moment);
+        self.mind_metered(now);
         self.wake(now);
         std::mem::take(&mut self.out)
     }
