@@ -141,6 +141,8 @@ pub struct Judgement {
     pub evidence: String,
     /// What came of each probe of the last round: whom it asked, and what was seen.
     pub results: Vec<(String, String)>,
+    /// The round that they belong to: those of the one before stay until there are others.
+    results_of: u32,
     /// Newest public address shown by STUN or by an address service.
     pub public: Option<IpAddr>,
     /// Whether the control server answers here, and since when that is known.
@@ -175,7 +177,6 @@ pub enum Change {
 impl Judgement {
     /// Starts a round of that effort. Its verdict is due at `deadline` at the latest.
     pub fn begin(&mut self, id: u32, deadline: Time, effort: Effort) {
-        self.results.clear();
         self.round = Some(Round {
             id,
             deadline,
@@ -222,8 +223,8 @@ impl Judgement {
     ///
     /// An answer that comes after the verdict still acquits: the uplink is slow, not dead.
     pub fn take(&mut self, now: Time, id: u32, finding: Finding) -> Change {
-        if self.round.as_ref().is_some_and(|r| r.id == id) && self.results.len() < RESULTS {
-            self.results.extend(finding.words());
+        if self.round.as_ref().is_some_and(|r| r.id == id) {
+            self.note_result(id, &finding);
         }
         if let Finding::Control(result) = finding {
             self.control = Some((result, now));
@@ -351,6 +352,10 @@ impl Judgement {
         let Some(r) = self.round.take() else {
             return Change::Nothing;
         };
+        if self.results_of != r.id {
+            // Nothing came back at all.
+            self.results.clear();
+        }
         if r.proved || (r.likely && !r.portal) {
             // Ruled open when the answer came.
             return Change::Nothing;
@@ -369,6 +374,16 @@ impl Judgement {
             "no answer from any target".to_string()
         };
         self.rule(now, Verdict::Closed, text)
+    }
+
+    fn note_result(&mut self, id: u32, finding: &Finding) {
+        if self.results_of != id {
+            self.results_of = id;
+            self.results.clear();
+        }
+        if self.results.len() < RESULTS {
+            self.results.extend(finding.words());
+        }
     }
 
     fn note_failure(&mut self, finding: &Finding) {
@@ -461,6 +476,23 @@ mod tests {
         assert_eq!(j.verdict, Verdict::Unknown);
         assert!(j.expire(S * 2));
         assert_eq!(j.verdict, Verdict::Closed);
+    }
+
+    #[test]
+    fn single_results_stay_until_the_next_round_has_some_and_are_bounded() {
+        let mut j = Judgement::default();
+        j.begin(1, S * 2, Effort::Burst);
+        for _ in 0..RESULTS + 5 {
+            j.take(S, 1, answer(By::Tcp));
+        }
+        assert_eq!(j.results.len(), RESULTS);
+        j.begin(2, S * 4, Effort::Burst);
+        assert_eq!(j.results.len(), RESULTS);
+        j.take(S * 3, 2, portal());
+        assert_eq!(j.results.len(), 1, "{:?}", j.results);
+        j.begin(3, S * 6, Effort::Burst);
+        j.expire(S * 6);
+        assert!(j.results.is_empty(), "silence: {:?}", j.results);
     }
 
     #[test]
