@@ -32,7 +32,9 @@ pub fn diagnose(k: &Knowledge, now: Time, since: Time) -> Vec<Fault> {
     }
     if !k.tailnet.tun && k.tailnet.api == Api::Answers {
         // Its flows take the router's ordinary rules; the marked path says nothing of them.
-        return vec![Fault::Userspace];
+        faults.push(Fault::Userspace);
+        faults.extend(shown(k));
+        return faults;
     }
     match &k.tailnet.api {
         Api::Gone if now.saturating_sub(k.api_since) >= GONE_TOO_LONG => {
@@ -55,7 +57,59 @@ pub fn diagnose(k: &Knowledge, now: Time, since: Time) -> Vec<Fault> {
         faults.extend(control_down);
         faults.extend(stale_paths(k));
     }
+    faults.extend(shown(k));
     faults
+}
+
+/// What the newest full rounds over the path show to be wrong although it is open. None of it can
+/// be cured here.
+pub fn shown(k: &Knowledge) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if needs_person(k).is_some() {
+        return faults;
+    }
+    let mut add = |fault: Fault| {
+        // One cable carries both families: once is enough.
+        if !faults.iter().any(|f: &Fault| f.id() == fault.id()) {
+            faults.push(fault);
+        }
+    };
+    for family in Family::BOTH {
+        let path = k.path(family);
+        let Some(route) = path.route.as_ref() else {
+            continue;
+        };
+        if !path.judgement.verdict.is_open() {
+            continue;
+        }
+        if let Some(why) = &path.judgement.signs.names {
+            add(Fault::NamesDead { why: why.clone() });
+        }
+        let signs = k.way_signs(family);
+        let uplink = k.name_device(&route.device);
+        if let Some(why) = signs.clock.clone() {
+            add(Fault::ClockWrong { why });
+        }
+        if let Some(why) = signs.tls.clone() {
+            let uplink = uplink.clone();
+            add(Fault::TlsBroken { uplink, why });
+        }
+        if let Some(why) = signs.large.clone() {
+            add(Fault::MtuBlackHole { uplink, why });
+        }
+    }
+    faults
+}
+
+/// True for a fault that [`shown`] gives.
+pub fn is_shown(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::NamesDead { .. }
+            | Fault::TlsBroken { .. }
+            | Fault::MtuBlackHole { .. }
+            | Fault::ClockWrong { .. }
+    )
 }
 
 /// Why nothing is to be done before a person acts.
@@ -145,6 +199,14 @@ fn control_down(k: &Knowledge, now: Time, since: Time, pinned: bool) -> Option<F
     }
     let offline = k.tailnet.online == Some(false) || k.standing(Purpose::Control).fresh == 0;
     if !offline || now < since {
+        return None;
+    }
+    // Where no handshake succeeds, the control server's says nothing of the control server.
+    let unspoken = |f: &Family| {
+        let signs = k.way_signs(*f);
+        signs.tls_doubt || signs.clock.is_some() || signs.large.is_some()
+    };
+    if Family::BOTH.iter().any(unspoken) {
         return None;
     }
     k.control_failure(since)

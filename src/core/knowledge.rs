@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::signs::Signs;
 use super::tailnet::{Epoch, Tailnet};
 use super::uplink::{Family, Route, Uplink, Way};
 use super::verdict::{Judgement, Scope, Verdict};
@@ -54,7 +55,7 @@ impl Knowledge {
     }
 
     /// Uplinks proved open at or after `since`, the preferred first; those over which the control
-    /// server answers before those where it does not.
+    /// server answers before those where it does not, and those without a flaw before the others.
     pub fn open_uplinks(&self, family: Family, since: Time) -> Vec<&Uplink> {
         let open = |u: &&Uplink| {
             self.verdict(&u.name, family)
@@ -62,10 +63,10 @@ impl Knowledge {
         };
         let mut found: Vec<&Uplink> = self.uplinks.iter().filter(open).collect();
         found.sort_by_key(|u| {
-            let refused = self
-                .verdict(&u.name, family)
-                .is_some_and(|j| matches!(j.control, Some((Err(_), t)) if t >= since));
-            refused
+            let judgement = self.verdict(&u.name, family);
+            let refused =
+                judgement.is_some_and(|j| matches!(j.control, Some((Err(_), t)) if t >= since));
+            (refused, judgement.is_some_and(|j| j.signs.any()))
         });
         found
     }
@@ -135,6 +136,22 @@ impl Knowledge {
             let uplink = self.path_uplink(f).and_then(|u| self.verdict(&u.name, f));
             std::iter::once(&self.path(f).judgement).chain(uplink)
         })
+    }
+
+    /// What full rounds showed of the way that the path of `family` takes: of its uplink, where
+    /// that is known to be open, because more is asked over it; else of the path itself.
+    pub fn way_signs(&self, family: Family) -> &Signs {
+        let uplink = self.path_uplink(family);
+        let judgement = uplink.and_then(|u| self.verdict(&u.name, family));
+        match judgement.filter(|j| j.verdict.is_open()) {
+            Some(j) => &j.signs,
+            None => &self.path(family).judgement.signs,
+        }
+    }
+
+    /// True unless the router's own resolver was found not to answer.
+    pub fn names_work(&self) -> bool {
+        self.paths.iter().all(|p| p.judgement.signs.names.is_none())
     }
 
     /// The uplink whose device the path of `family` uses.

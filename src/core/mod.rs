@@ -11,6 +11,7 @@ pub mod fault;
 mod knowledge;
 pub mod ladder;
 mod machine;
+pub mod signs;
 pub mod tailnet;
 pub mod uplink;
 pub mod verdict;

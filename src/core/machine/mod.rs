@@ -11,7 +11,7 @@ mod verify;
 use std::time::Duration;
 
 use crate::core::budget::Budget;
-use crate::core::diagnosis::{diagnose, needs_person};
+use crate::core::diagnosis::{diagnose, is_shown, needs_person, shown};
 use crate::core::episode::{Episode, History, Outcome};
 use crate::core::fault::Fault;
 use crate::core::ladder::{self, Cure, Next};
@@ -52,6 +52,15 @@ const CURE_LIMIT: Duration = Duration::from_secs(45);
 /// Pauses between two tries while nothing can be done: doubled from the first to the last.
 const REST_FIRST: Duration = Duration::from_secs(2);
 const REST_LAST: Duration = Duration::from_secs(60);
+
+/// A portal is asked this often at least whether somebody has logged in, while nothing else is open.
+const PORTAL_EVERY: Duration = Duration::from_secs(30);
+
+/// In quiet times ways with a portal or a flaw are asked in full this often.
+const RECHECK_EVERY: Duration = Duration::from_secs(60);
+
+/// What was seen in one round only is looked for again after this long.
+const DOUBT_FOR: Duration = Duration::from_secs(5);
 
 /// While the mark is away from the preferred uplink, that one is looked at this often (or ten
 /// times within a shorter `hold`).
@@ -121,6 +130,7 @@ pub struct Core {
     beat_at: Time,
     other_at: Time,
     return_at: Time,
+    recheck_at: Time,
     /// Something happened while a cure was under way; look again afterwards.
     again: bool,
     /// Look once more when a burst of events has settled.
@@ -160,6 +170,7 @@ impl Core {
             beat_at,
             other_at,
             return_at: Time::ZERO,
+            recheck_at: Time::ZERO,
             again: false,
             settle_at: None,
             ask_paths_at: Time::ZERO,
@@ -245,6 +256,9 @@ impl Core {
         if self.stage == Stage::Quiet {
             if !self.ways_back().is_empty() {
                 at = at.min(self.return_at);
+            }
+            if self.odd() {
+                at = at.min(self.recheck_at);
             }
             if self.silent() {
                 at = at.min(now + SILENT_EVERY);

@@ -106,7 +106,13 @@ impl Core {
             .find(|f| matches!(f, Fault::OutsideDown { .. }))
         {
             let why = down.to_string();
-            return self.rest(now, why);
+            return match down {
+                // Nothing on the router knows when somebody logs in.
+                Fault::OutsideDown { portal: Some(_) } => {
+                    self.rest_until(now, now + self.pause().min(PORTAL_EVERY), why)
+                }
+                _ => self.rest(now, why),
+            };
         }
         if !self.k.anything_open(since) {
             // Promise 1: no cure before a way out is proved. Others may still be answering.

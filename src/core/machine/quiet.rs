@@ -17,6 +17,9 @@ impl Core {
             self.other_at = now + self.policy.other_interval;
             self.probe_all(now, Effort::Beat);
         }
+        if self.recheck_at <= now {
+            self.recheck(now);
+        }
         if self.silent() && self.since_look(now) >= SILENT_EVERY {
             self.out.push(Action::Look(Look::Tailnet));
         }
@@ -34,6 +37,30 @@ impl Core {
         if !better.is_empty() {
             self.consider_return(now, &better);
         }
+    }
+
+    /// Asks in full where something is wrong that short rounds cannot see: a portal that somebody
+    /// may have passed, names, TLS, large packets, the clock.
+    fn recheck(&mut self, now: Time) {
+        self.recheck_at = now + RECHECK_EVERY;
+        let odd = |j: &Judgement| j.verdict == Verdict::Portal || j.signs.any();
+        let uplinks = self.k.verdicts.iter().filter(|(_, j)| odd(j));
+        let uplinks: Vec<_> = uplinks.map(|(key, _)| key.clone()).collect();
+        for f in Family::BOTH {
+            if odd(&self.k.path(f).judgement) {
+                self.probe_path(now, f, Effort::Burst);
+            }
+        }
+        for (name, f) in uplinks {
+            self.probe_uplink(now, &name, f, Effort::Burst);
+        }
+    }
+
+    /// True when [`Core::recheck`] has something to ask.
+    pub(super) fn odd(&self) -> bool {
+        let paths = self.k.paths.iter().map(|p| &p.judgement);
+        let mut all = self.k.verdicts.values().chain(paths);
+        all.any(|j| j.verdict == Verdict::Portal || j.signs.any())
     }
 
     pub(super) fn silent(&self) -> bool {
@@ -103,7 +130,8 @@ impl Core {
     /// Open without a break for the hold, with an answer not older than `fresh`.
     fn stable(&self, now: Time, name: &str, family: Family, fresh: Duration) -> bool {
         self.k.verdict(name, family).is_some_and(|j| {
-            j.verdict == Verdict::Open
+            // Its own resolvers are not missed where the router's answers all the same.
+            (j.verdict == Verdict::Open || j.verdict.is_open() && self.k.names_work())
                 && j.steady_since
                     .is_some_and(|t| now.saturating_sub(t) >= self.hold())
                 && j.judged_at.is_some_and(|t| now.saturating_sub(t) <= fresh)
