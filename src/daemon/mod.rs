@@ -43,7 +43,7 @@ use crate::ubus::Status;
 use crate::view;
 use crate::watch::events;
 use crate::watch::kernel;
-use crate::watch::probe::{by_path, by_uplink, Manner, Prober, Round};
+use crate::watch::probe::{by_path, by_uplink, Manner, Prober, Resolvers, Round};
 use crate::watch::tailnet::TailnetWatch;
 use crate::watch::targets::Targets;
 use crate::watch::uplinks::{self, Interface};
