@@ -8,7 +8,7 @@ tailover, which prove the lab itself, and the list of all.
 import time
 from dataclasses import dataclass
 
-from . import footprint, plan, rescues
+from . import footprint, plan, rescues, verdicts
 from .hosts import wait_until
 from .steps import (
     PATIENCE,
@@ -234,6 +234,13 @@ SCENARIOS = [
     Scenario(rescues.check_changes_nothing, tailover=True),
     Scenario(rescues.ubusd_reborn, tailover=True),
     Scenario(rescues.hotplug_is_quick, tailover=True),
+    Scenario(verdicts.names_dead, tailover=True, rare=True),
+    Scenario(verdicts.tls_broken, tailover=True),
+    Scenario(verdicts.mtu_black_hole, tailover=True),
+    Scenario(verdicts.portal_that_redirects, tailover=True, rare=True),
+    Scenario(verdicts.portal_that_is_mute, tailover=True, rare=True),
+    Scenario(verdicts.login_at_a_portal, tailover=True, rare=True),
+    Scenario(verdicts.bursts_under_loss, tailover=True, rare=True),
     Scenario(footprint.idle_memory, tailover=True),
     Scenario(rescues.no_ubusd_at_all, tailover=True, rare=True),
     Scenario(rescues.killed_tailscaled, tailover=True, rare=True, restarts=1),

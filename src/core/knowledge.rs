@@ -117,6 +117,14 @@ impl Knowledge {
             .map(|((name, _), _)| name.clone())
     }
 
+    /// True when tailscaled could make a new control connection: the server answers, and so does
+    /// a resolver, if its name is needed. A new control client has forgotten the addresses that
+    /// the old one knows (measured), so with dead names it is worse than none.
+    pub fn control_within_reach(&self, since: Time) -> bool {
+        let resolved = |p: &Path| p.judgement.resolved.is_some_and(|t| t >= since);
+        self.control_answers(since) && self.paths.iter().any(resolved)
+    }
+
     /// True when the control server answered over the way that the path takes now.
     pub fn control_answers(&self, since: Time) -> bool {
         self.path_judgements().any(|j| j.control_since(since))

@@ -108,6 +108,7 @@ pub enum Finding {
     /// How TLS went on a connection to `target`.
     Tls { target: String, end: Tls },
     /// Whether a resolver of this scope answers: the uplink's own, or for the path the router's.
+    /// The path says yes too where tailscaled needs no name.
     Names(Result<(), String>),
     /// Whether a packet of 1,400 bytes passes, where small ones do just then.
     Large(Result<(), String>),
@@ -145,6 +146,8 @@ pub struct Judgement {
     pub public: Option<IpAddr>,
     /// Whether the control server answers here, and since when that is known.
     pub control: Option<(Result<(), String>, Time)>,
+    /// When a resolver last answered.
+    pub resolved: Option<Time>,
     /// What is wrong with the way although it is open, as the newest full round has it.
     pub signs: Signs,
     /// Addresses seen, with the kind of probe that showed them. An address service may be reached by
@@ -335,6 +338,7 @@ impl Judgement {
             Finding::Names(result) => {
                 clues.names(result);
                 if result.is_ok() {
+                    self.resolved = Some(now);
                     self.signs.names = None;
                     return self.restate(now);
                 }

@@ -60,7 +60,7 @@ const PORTAL_EVERY: Duration = Duration::from_secs(30);
 const RECHECK_EVERY: Duration = Duration::from_secs(60);
 
 /// What was seen in one round only is looked for again after this long.
-const DOUBT_FOR: Duration = Duration::from_secs(5);
+const DOUBT_FOR: Duration = Duration::from_secs(2);
 
 /// While the mark is away from the preferred uplink, that one is looked at this often (or ten
 /// times within a shorter `hold`).
@@ -343,6 +343,10 @@ impl Core {
     }
 
     fn probe(&mut self, now: Time, scope: Scope, effort: Effort) {
+        if effort == Effort::Beat && self.k.judgement_mut(&scope).bursting() {
+            // The full round tells more, and a new one would make its answers those of an old one.
+            return;
+        }
         self.round = self.round.wrapping_add(1);
         let (round, deadline) = (self.round, now + self.policy.probe_timeout);
         self.k.judgement_mut(&scope).begin(round, deadline, effort);

@@ -128,7 +128,7 @@ impl Core {
                 self.verify(now, since, Vec::new())
             };
         }
-        let control = self.k.control_answers(since);
+        let control = self.k.control_within_reach(since);
         let tried = self
             .episode
             .as_ref()
@@ -150,7 +150,8 @@ impl Core {
                     .any(|f| matches!(f, Fault::DaemonGone | Fault::DaemonHung));
                 // A restart while control is down ends a tailnet that still works (measured), so
                 // its answer must be of just now.
-                if daemon || self.k.control_answers(now.saturating_sub(CONTROL_FRESH)) {
+                let lately = now.saturating_sub(CONTROL_FRESH);
+                if daemon || self.k.control_within_reach(lately) {
                     self.restart(moment, since, &faults);
                 } else {
                     self.prove(now, "before a restart".into());
@@ -162,7 +163,11 @@ impl Core {
                 self.restart(moment, since, &faults);
             }
             Next::AwaitControl => {
-                let failed = self.k.control_failure(since);
+                let names = faults.iter().find_map(|f| match f {
+                    Fault::NamesDead { why } => Some(why.clone()),
+                    _ => None,
+                });
+                let failed = self.k.control_failure(since).or(names);
                 if failed.is_some() || self.rounds_over() {
                     let why = failed.unwrap_or_else(|| "no answer yet".into());
                     self.rest(

@@ -53,7 +53,7 @@ impl Core {
         let tried = self.episode.as_ref().is_some_and(|e| e.tried.renew > 0);
         !tried
             && self.policy.allowed.renew
-            && self.k.control_answers(since)
+            && self.k.control_within_reach(since)
             && !faults
                 .iter()
                 .any(|f| matches!(f, Fault::PinnedRoute { .. }))
