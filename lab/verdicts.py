@@ -22,28 +22,51 @@ from .steps import (
 # In quiet times a way with a flaw is asked in full once a minute.
 _RECHECK = 75
 
-# A stuck control connection that nobody renews is given up by tailscaled's own watchdog after 120 s.
-_BY_ITSELF = 200
-
 
 def names_dead(world):
-    """Names die with the first uplink: tailnet and control come back over the second all the same."""
+    """Names die with the first uplink: tailnet and control come back over the second all the same.
+
+    The router's own resolver still knows the control server's name. Once it has forgotten that
+    too, it is said.
+    """
     start_tailover(world)
-    world.isp2.names_dead()
-    _look(world)
-    wait_until(lambda: _verdict(world, plan.ISP2) == "dns-dead", PATIENCE, "wanb's verdict dns-dead")
-    expect(not faults(world), f"names still work, and yet: {faults(world)}")
-    world.router.forget_names()
-    figures = fail_over(world, "tailover", patience=_BY_ITSELF)
+    _kill_names_of_the_second(world)
+    figures = fail_over(world, "tailover")
     expect_back(figures)
-    named = [fault["id"] for episode in _episodes(world) for fault in episode["faults"]]
-    expect("names-dead" in named, f"named {named}")
-    expect("renew" not in acts(world), "a new control client was asked for, which knows no address")
+    world.router.forget_names()
     _look(world)
     wait_until(lambda: faults(world) == ["names-dead"], PATIENCE, "names-dead as the only fault")
     world.isp2.restore()
     wait_until(lambda: not faults(world), _RECHECK, "names that work again")
     return str(figures)
+
+
+def names_dead_and_forgotten(world):
+    """Nobody can resolve the control server's name: control is renewed when somebody can, not before."""
+    start_tailover(world)
+    _kill_names_of_the_second(world)
+    world.router.forget_names()
+    broken = time.monotonic()
+    world.isp1.blackhole()
+    wait_until(lambda: "names-dead" in faults(world), _RECHECK, "names-dead among the faults")
+    wait_until(lambda: world.pings.back(broken, 4) is not None, PATIENCE, "the tailnet without names")
+    linger(10)
+    expect("renew" not in acts(world), "a new control client was asked for, which knows no address")
+    expect("restart" not in acts(world), "tailscaled was restarted, and has lost its netmap")
+    world.isp2.restore()
+    returned = time.monotonic()
+    wait_until(lambda: world.watch.control_now() == {"isp2"}, 100, "control once names are back")
+    return (
+        f"ping {seconds(world.pings.back(broken, 4))} after the blackout, control"
+        f" {seconds(time.monotonic() - returned)} after the names' return"
+    )
+
+
+def _kill_names_of_the_second(world):
+    world.isp2.names_dead()
+    _look(world)
+    wait_until(lambda: _verdict(world, plan.ISP2) == "dns-dead", PATIENCE, "wanb's verdict dns-dead")
+    expect(not faults(world), f"names still work, and yet: {faults(world)}")
 
 
 def tls_broken(world):
@@ -120,16 +143,9 @@ def bursts_under_loss(world):
     return f"verdicts of 200 bursts: {counts}"
 
 
-def _episodes(world):
-    """The daemon's episodes, the one under way included."""
-    ended = json.loads(world.router.host.run(["tailover", "history", "--json"]))["episodes"]
-    under_way = status(world)["episode"]
-    return ended + ([under_way] if under_way else [])
-
-
 def _look(world):
-    """Has tailover look at everything, with a word that nothing is wrong."""
-    world.router.hotplug("connected", plan.ISP1.wan, plan.ISP1.device, FIRSTCONNECT="")
+    """Has tailover look at everything now, as the owner can."""
+    world.router.host.run(["tailover", "recover"])
 
 
 def _verdict(world, isp):
