@@ -82,19 +82,19 @@ pub fn shown(k: &Knowledge) -> Vec<Fault> {
         if !path.judgement.verdict.is_open() {
             continue;
         }
-        if let Some(why) = &path.judgement.signs.names {
+        if let Some(why) = &path.judgement.flaws.names {
             add(Fault::NamesDead { why: why.clone() });
         }
-        let signs = k.way_signs(family);
+        let flaws = k.way_flaws(family);
         let uplink = k.name_device(&route.device);
-        if let Some(why) = signs.clock.clone() {
+        if let Some(why) = flaws.clock.clone() {
             add(Fault::ClockWrong { why });
         }
-        if let Some(why) = signs.tls.clone() {
+        if let Some(why) = flaws.tls.clone() {
             let uplink = uplink.clone();
             add(Fault::TlsBroken { uplink, why });
         }
-        if let Some(why) = signs.large.clone() {
+        if let Some(why) = flaws.large.clone() {
             add(Fault::MtuBlackHole { uplink, why });
         }
     }
@@ -203,8 +203,8 @@ fn control_down(k: &Knowledge, now: Time, since: Time, pinned: bool) -> Option<F
     }
     // Where no handshake succeeds, the control server's says nothing of the control server.
     let unspoken = |f: &Family| {
-        let signs = k.way_signs(*f);
-        signs.tls_doubt || signs.clock.is_some() || signs.large.is_some()
+        let flaws = k.way_flaws(*f);
+        flaws.tls_doubt || flaws.clock.is_some() || flaws.large.is_some()
     };
     if Family::BOTH.iter().any(unspoken) {
         return None;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::signs::Signs;
+use super::flaws::Flaws;
 use super::tailnet::{Epoch, Tailnet};
 use super::uplink::{Family, Route, Uplink, Way};
 use super::verdict::{Judgement, Scope, Verdict};
@@ -66,7 +66,7 @@ impl Knowledge {
             let judgement = self.verdict(&u.name, family);
             let refused =
                 judgement.is_some_and(|j| matches!(j.control, Some((Err(_), t)) if t >= since));
-            (refused, judgement.is_some_and(|j| j.signs.any()))
+            (refused, judgement.is_some_and(|j| j.flaws.any()))
         });
         found
     }
@@ -148,18 +148,18 @@ impl Knowledge {
 
     /// What full rounds showed of the way that the path of `family` takes: of its uplink, where
     /// that is known to be open, because more is asked over it; else of the path itself.
-    pub fn way_signs(&self, family: Family) -> &Signs {
+    pub fn way_flaws(&self, family: Family) -> &Flaws {
         let uplink = self.path_uplink(family);
         let judgement = uplink.and_then(|u| self.verdict(&u.name, family));
         match judgement.filter(|j| j.verdict.is_open()) {
-            Some(j) => &j.signs,
-            None => &self.path(family).judgement.signs,
+            Some(j) => &j.flaws,
+            None => &self.path(family).judgement.flaws,
         }
     }
 
     /// True unless the router's own resolver was found not to answer.
     pub fn names_work(&self) -> bool {
-        self.paths.iter().all(|p| p.judgement.signs.names.is_none())
+        self.paths.iter().all(|p| p.judgement.flaws.names.is_none())
     }
 
     /// The uplink whose device the path of `family` uses.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::signs::{Clues, Signs, Tls};
+use super::flaws::{Clues, Flaws, Tls};
 use super::{Effort, Family, Time};
 
 /// What a round of probes says of an uplink or of the path.
@@ -138,9 +138,9 @@ pub struct Judgement {
     pub judged_at: Option<Time>,
     /// Shortest answer of the last round.
     pub rtt: Option<Duration>,
-    /// One short line for people: what answered, or what did not, and the signs.
+    /// One short line for people: what answered, or what did not, and the flaws.
     pub evidence: String,
-    /// The same without the signs.
+    /// The same without the flaws.
     answer: String,
     /// Newest public address shown by STUN or by an address service.
     pub public: Option<IpAddr>,
@@ -149,7 +149,7 @@ pub struct Judgement {
     /// When a resolver last answered.
     pub resolved: Option<Time>,
     /// What is wrong with the way although it is open, as the newest full round has it.
-    pub signs: Signs,
+    pub flaws: Flaws,
     /// Addresses seen, with the kind of probe that showed them. An address service may be reached by
     /// a proxy that STUN does not know: each kind is compared with itself only.
     seen: Vec<(By, IpAddr)>,
@@ -208,7 +208,7 @@ impl Judgement {
         self.round.is_some()
     }
 
-    /// True while a full round still gathers signs. Its verdict may be out already.
+    /// True while a full round still gathers flaws. Its verdict may be out already.
     pub fn gathering(&self) -> bool {
         self.clues.is_some()
     }
@@ -339,7 +339,7 @@ impl Judgement {
                 clues.names(result);
                 if result.is_ok() {
                     self.resolved = Some(now);
-                    self.signs.names = None;
+                    self.flaws.names = None;
                     return self.restate(now);
                 }
             }
@@ -355,20 +355,20 @@ impl Judgement {
         };
         if !self.verdict.is_open() {
             // Nothing can be said of what does not get out at all.
-            self.signs = Signs::default();
+            self.flaws = Flaws::default();
             return Change::Nothing;
         }
-        self.signs = clues.read(&self.signs);
+        self.flaws = clues.read(&self.flaws);
         self.restate(now)
     }
 
-    /// Says anew what an open way is, after its signs changed. Nothing was answered just now, so
+    /// Says anew what an open way is, after its flaws changed. Nothing was answered just now, so
     /// its age stays.
     fn restate(&mut self, now: Time) -> Change {
         if !self.verdict.is_open() {
             return Change::Nothing;
         }
-        self.evidence = format!("{}{}", self.answer, self.signs);
+        self.evidence = format!("{}{}", self.answer, self.flaws);
         let verdict = self.openness();
         if self.verdict == verdict {
             return Change::Nothing;
@@ -380,7 +380,7 @@ impl Judgement {
 
     /// What an open way is called. That no resolver answers holds until one does.
     fn openness(&self) -> Verdict {
-        match &self.signs.names {
+        match &self.flaws.names {
             Some(_) => Verdict::DnsDead,
             None => Verdict::Open,
         }
@@ -512,7 +512,7 @@ impl Judgement {
         };
         self.judged_at = Some(now);
         self.evidence = match verdict.is_open() {
-            true => format!("{evidence}{}", self.signs),
+            true => format!("{evidence}{}", self.flaws),
             false => evidence.clone(),
         };
         self.answer = evidence;
@@ -719,20 +719,20 @@ mod tests {
         let mut j = Judgement::default();
         burst(&mut j, 1, &[Finding::Names(Err("no answer".into()))]);
         assert_eq!(j.verdict, Verdict::Closed);
-        assert!(!j.signs.any());
+        assert!(!j.flaws.any());
     }
 
     #[test]
-    fn signs_of_a_handshake_come_after_the_verdict_and_need_a_second_round() {
+    fn flaws_of_a_handshake_come_after_the_verdict_and_need_a_second_round() {
         let mut j = Judgement::default();
         let findings = [answer(By::Stun), broken_tls("a"), broken_tls("b")];
         burst(&mut j, 1, &findings);
-        assert!(j.signs.tls.is_none() && j.signs.tls_doubt);
+        assert!(j.flaws.tls.is_none() && j.flaws.tls_doubt);
         burst(&mut j, 10, &findings);
         assert_eq!(j.verdict, Verdict::Open);
         assert!(j.evidence.contains("TLS does not work"), "{}", j.evidence);
         burst(&mut j, 20, &[answer(By::Derp)]);
-        assert!(!j.signs.any());
+        assert!(!j.flaws.any());
     }
 
     #[test]

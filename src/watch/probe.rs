@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use smol::lock::Semaphore;
 
 use crate::config::{Host, Settings, Url};
-use crate::core::signs::Tls;
+use crate::core::flaws::Tls;
 use crate::core::{By, Effort, Family, Finding};
 use crate::net::dns;
 use crate::net::http::{fetch, FetchError, Request, Response, TlsFault};

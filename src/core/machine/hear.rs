@@ -339,17 +339,17 @@ impl Core {
         let change = self.k.judgement_mut(&scope).take(now, round, finding);
         self.judged(now, &scope, change);
         if over {
-            let signs = &self.k.judgement_mut(&scope).signs;
-            if signs.tls_doubt && signs.tls.is_none() {
+            let flaws = &self.k.judgement_mut(&scope).flaws;
+            if flaws.tls_doubt && flaws.tls.is_none() {
                 self.recheck_at = self.recheck_at.min(now + DOUBT_FOR);
             }
-            self.name_signs();
+            self.name_flaws();
         }
     }
 
     /// Keeps the faults up to date that show when a full round has ended, which is later than its
     /// verdict and may be after the assessment.
-    fn name_signs(&mut self) {
+    fn name_flaws(&mut self) {
         let now = shown(&self.k);
         let before: Vec<Fault> = self
             .faults

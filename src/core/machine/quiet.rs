@@ -43,7 +43,7 @@ impl Core {
     /// may have passed, names, TLS, large packets, the clock.
     fn recheck(&mut self, now: Time) {
         self.recheck_at = now + RECHECK_EVERY;
-        let odd = |j: &Judgement| j.verdict == Verdict::Portal || j.signs.any();
+        let odd = |j: &Judgement| j.verdict == Verdict::Portal || j.flaws.any();
         let uplinks = self.k.verdicts.iter().filter(|(_, j)| odd(j));
         let uplinks: Vec<_> = uplinks.map(|(key, _)| key.clone()).collect();
         for f in Family::BOTH {
@@ -60,7 +60,7 @@ impl Core {
     pub(super) fn odd(&self) -> bool {
         let paths = self.k.paths.iter().map(|p| &p.judgement);
         let mut all = self.k.verdicts.values().chain(paths);
-        all.any(|j| j.verdict == Verdict::Portal || j.signs.any())
+        all.any(|j| j.verdict == Verdict::Portal || j.flaws.any())
     }
 
     pub(super) fn silent(&self) -> bool {

@@ -22,7 +22,7 @@ const TARGETS_KEPT: usize = 8;
 
 /// What is wrong with a way that is open, each in words; `None` where nothing is, or nothing is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Signs {
+pub struct Flaws {
     /// No resolver answers over it.
     pub names: Option<String>,
     /// TCP opens, TLS does not work.
@@ -36,14 +36,14 @@ pub struct Signs {
     pub tls_doubt: bool,
 }
 
-impl Signs {
+impl Flaws {
     /// True when there is something to be looked at again.
     pub fn any(&self) -> bool {
-        *self != Signs::default()
+        *self != Flaws::default()
     }
 }
 
-impl fmt::Display for Signs {
+impl fmt::Display for Flaws {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let named = [
             ("no resolver answers", &self.names),
@@ -104,18 +104,18 @@ impl Clues {
     }
 
     /// What the whole round says, after a round that said `before`.
-    pub fn read(&self, before: &Signs) -> Signs {
-        let mut signs = Signs::default();
+    pub fn read(&self, before: &Flaws) -> Flaws {
+        let mut flaws = Flaws::default();
         if !self.resolved {
-            signs.names.clone_from(&self.unresolved);
+            flaws.names.clone_from(&self.unresolved);
         }
         if let Some(Err(why)) = &self.large {
             // Handshakes with a long certificate fail then too, and for that reason.
-            signs.large = Some(why.clone());
+            flaws.large = Some(why.clone());
         } else if self.broken.len() >= TLS_TARGETS && !self.spoken && self.not_yet.is_empty() {
-            signs.tls_doubt = true;
+            flaws.tls_doubt = true;
             if before.tls_doubt {
-                signs.tls = self
+                flaws.tls = self
                     .broken
                     .first()
                     .map(|(target, why)| format!("{target}: {why}"));
@@ -124,14 +124,14 @@ impl Clues {
         // One certificate may have been made too early; a clock is behind for all of them.
         let behind = self.not_yet.len() >= TLS_TARGETS && !self.spoken;
         if let Some(target) = self.not_yet.first().filter(|_| self.early || behind) {
-            signs.clock = Some(match self.early {
+            flaws.clock = Some(match self.early {
                 true => format!(
                     "the certificate of {target} is not valid yet, and the clock is years behind"
                 ),
                 false => format!("the certificate of {target} is not valid yet, nor any other"),
             });
         }
-        signs
+        flaws
     }
 }
 
@@ -139,7 +139,7 @@ impl Clues {
 mod tests {
     use super::*;
 
-    fn tls(ends: &[(&str, Tls)], before: &Signs) -> Signs {
+    fn tls(ends: &[(&str, Tls)], before: &Flaws) -> Flaws {
         let mut clues = Clues::default();
         for (target, end) in ends {
             clues.tls(target, end);
@@ -156,16 +156,16 @@ mod tests {
         let mut clues = Clues::default();
         clues.names(&Err("REFUSED".into()));
         assert_eq!(
-            clues.read(&Signs::default()).names,
+            clues.read(&Flaws::default()).names,
             Some("REFUSED".to_string())
         );
         clues.names(&Ok(()));
-        assert_eq!(clues.read(&Signs::default()).names, None);
+        assert_eq!(clues.read(&Flaws::default()).names, None);
     }
 
     #[test]
     fn tls_is_broken_when_two_rounds_say_so_of_two_targets() {
-        let none = Signs::default();
+        let none = Flaws::default();
         assert!(!tls(&[("a", broken()), ("a", broken())], &none).any());
         let ends = [("a", broken()), ("b", broken())];
         let first = tls(&ends, &none);
@@ -181,19 +181,19 @@ mod tests {
         clues.tls("a", &broken());
         clues.tls("b", &broken());
         clues.large(&Err("16 of 1400 bytes".into()));
-        let doubted = Signs {
+        let doubted = Flaws {
             tls_doubt: true,
-            ..Signs::default()
+            ..Flaws::default()
         };
-        let signs = clues.read(&doubted);
-        assert!(signs.large.is_some() && signs.tls.is_none());
+        let flaws = clues.read(&doubted);
+        assert!(flaws.large.is_some() && flaws.tls.is_none());
         clues.large(&Ok(()));
         assert!(clues.read(&doubted).tls.is_some());
     }
 
     #[test]
     fn one_certificate_of_the_future_is_no_wrong_clock_unless_the_clock_is_years_behind() {
-        let none = Signs::default();
+        let none = Flaws::default();
         let not_yet = |early| Tls::NotYetValid { early };
         assert!(!tls(&[("a", not_yet(false))], &none).any());
         assert!(tls(&[("a", not_yet(true))], &none).clock.is_some());
