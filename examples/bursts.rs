@@ -17,7 +17,6 @@ use tailover::core::{Effort, Family, Judgement, Verdict};
 use tailover::net::worker;
 use tailover::tailscale::localapi::LocalApi;
 use tailover::watch::probe::{by_uplink, Manner, Prober, Resolvers, Round};
-use tailover::watch::tailnet::TailnetWatch;
 use tailover::watch::targets::Targets;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -34,9 +33,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             socket: settings.socket.clone(),
             timeout: Duration::from_secs(5),
         };
-        let tailnet = TailnetWatch::new(api, Rc::clone(&targets));
-        tailnet.look().await;
-        tailnet.learn().await;
+        if let Ok(Some(map)) = api.derpmap().await {
+            targets.borrow_mut().derp = map.nodes;
+        }
         let prober = Prober::new(Rc::clone(&targets), Manner::new(&settings));
         let mut counts: BTreeMap<String, u32> = BTreeMap::new();
         for _ in 0..count {

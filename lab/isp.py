@@ -118,6 +118,10 @@ class IspHost:
     def reject(self):
         """Answers every packet for the outside with ICMP unreachable."""
         self._fault4("-A fault ! -i cust0 -j DROP", "-A fault ! -d {gateway} -j REJECT")
+        self.no_ipv6()
+
+    def no_ipv6(self):
+        """The same for IPv6 alone, as an ISP does that has none."""
         self._fault6(
             "-A fault -p ipv6-icmp -j RETURN",
             "-A fault ! -i cust0 -j DROP",

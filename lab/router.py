@@ -166,6 +166,21 @@ class Router:
             self.hotplug("connected", name, isp.device, FIRSTCONNECT="")
         return called
 
+    def restart_mwan3(self):
+        """mwan3 is restarted, or its config has changed, with the hotplug calls of that."""
+        for isp in plan.ISPS:
+            for name in (isp.wan, isp.wan6):
+                self.hotplug("disconnected", name, MWAN3_SHUTDOWN="1")
+        self.mwan3.stop()
+        self.start_mwan3()
+
+    def start_mwan3(self):
+        """mwan3 starts and finds each uplink connected, as after a boot."""
+        self.mwan3.start()
+        for isp in plan.ISPS:
+            for name in (isp.wan, isp.wan6):
+                self.hotplug("connected", name, isp.device, FIRSTCONNECT="1")
+
     def ifdown(self, isp):
         """netifd takes a DHCP uplink down after its carrier is lost."""
         self.link_up[isp.name] = False
@@ -219,14 +234,16 @@ class Router:
             return log.read().decode()
 
     def traces_of_tailover(self):
-        """Rules and routes with tailover's protocol number; empty when it left nothing."""
+        """Rules and routes with tailover's protocol number and its nftables table; empty when it
+        left nothing."""
         lines = []
         for family in ("-4", "-6"):
             rules = self.host.run(["ip", "-d", family, "rule", "show"])
             lines += [line for line in rules.splitlines() if "proto 122" in line]
             routes = ["ip", family, "route", "show", "table", "all", "proto", "122"]
             lines += self.host.run(routes).splitlines()
-        return lines
+        tables = self.host.run(["nft", "list", "tables"]).splitlines()
+        return lines + [line for line in tables if line == "table inet tailover"]
 
     def stop_tailover(self):
         """Stops it as procd would and takes away what it may leave, or does nothing."""

@@ -8,7 +8,7 @@ tailover, which prove the lab itself, and the list of all.
 import time
 from dataclasses import dataclass
 
-from . import footprint, plan, rescues, verdicts
+from . import drills, failback, footprint, losses, naming, plan, rescues, verdicts
 from .hosts import wait_until
 from .steps import (
     PATIENCE,
@@ -218,6 +218,7 @@ SCENARIOS = [
     Scenario(rescues.failover_direct, tailover=True),
     Scenario(rescues.failover_rejected, tailover=True),
     Scenario(rescues.failover_portal, tailover=True),
+    Scenario(rescues.dark_without_a_word, tailover=True),
     Scenario(rescues.carrier_lost_and_back, tailover=True),
     Scenario(rescues.new_public_address, tailover=True),
     Scenario(rescues.restart_of_mwan3, tailover=True),
@@ -232,8 +233,11 @@ SCENARIOS = [
     Scenario(rescues.stopped_while_dark, tailover=True),
     Scenario(rescues.stopped_while_open, tailover=True),
     Scenario(rescues.check_changes_nothing, tailover=True),
+    Scenario(drills.drill_wan, tailover=True),
+    Scenario(drills.drill_interrupted, tailover=True),
     Scenario(rescues.ubusd_reborn, tailover=True),
     Scenario(rescues.hotplug_is_quick, tailover=True),
+    Scenario(naming.naming_short, tailover=True),
     Scenario(verdicts.names_dead, tailover=True, rare=True),
     Scenario(verdicts.names_dead_and_forgotten, tailover=True, rare=True),
     Scenario(verdicts.tls_broken, tailover=True, rare=True),
@@ -243,13 +247,27 @@ SCENARIOS = [
     Scenario(verdicts.login_at_a_portal, tailover=True, rare=True),
     Scenario(verdicts.bursts_under_loss, tailover=True, rare=True),
     Scenario(footprint.idle_memory, tailover=True),
+    Scenario(losses.flush_by_mwan3, tailover=True),
+    Scenario(losses.rules6_deleted, tailover=True),
+    Scenario(losses.route_deleted, tailover=True),
+    Scenario(losses.address_deleted, tailover=True),
+    Scenario(losses.netmap_changes, tailover=True),
+    Scenario(losses.boot_race, tailover=True, restarts=3),
+    Scenario(losses.boot_race_spared, tailover=True, rare=True, restarts=2),
+    Scenario(losses.device_down, tailover=True, rare=True),
+    Scenario(losses.flushed_before_start, tailover=True, rare=True),
+    Scenario(losses.flushed_while_dark, tailover=True, rare=True),
+    Scenario(losses.other_hand_on_tailscaled, tailover=True, rare=True, restarts=1),
+    # A hung and a dead tailscaled are restarted, and so is what nobody mends.
+    Scenario(naming.naming_singles, tailover=True, rare=True, restarts=5),
+    Scenario(naming.naming_pairs, tailover=True, rare=True, restarts=10),
     Scenario(rescues.no_ubusd_at_all, tailover=True, rare=True),
     Scenario(rescues.killed_tailscaled, tailover=True, rare=True, restarts=1),
     Scenario(rescues.only_restart_allowed, tailover=True, rare=True, restarts=3),
     Scenario(rescues.failover_rp_filter, tailover=True, rare=True),
     Scenario(rescues.failover_source_routes, tailover=True, rare=True),
-    # Lost kernel state is not mended yet: tailover may only fail to help here.
-    Scenario(rescues.flush_by_mwan3, tailover=True, rare=True, restarts=1),
+    Scenario(failback.off_the_metered_backup, tailover=True),
+    Scenario(failback.left_and_needed_again, tailover=True, rare=True),
     Scenario(dead_without_cure_derp, peer="derp-only", rare=True),
     Scenario(by_hand_derp, peer="derp-only"),
     Scenario(rescues.failover_derp, peer="derp-only", tailover=True),

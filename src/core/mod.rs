@@ -7,19 +7,21 @@
 pub mod budget;
 pub mod diagnosis;
 pub mod episode;
+pub mod evidence;
 pub mod fault;
 pub mod flaws;
 mod knowledge;
 pub mod ladder;
 mod machine;
+pub mod signs;
 pub mod tailnet;
 pub mod uplink;
 pub mod verdict;
 
 pub use fault::Fault;
-pub use knowledge::{Knowledge, Path};
+pub use knowledge::{Drilled, Knowledge, Path};
 pub use ladder::Cure;
-pub use machine::{Core, Stage};
+pub use machine::{Core, Stage, LEAVE_FOR};
 pub use uplink::{Family, Route, Uplink, Way};
 pub use verdict::{By, Finding, Judgement, Scope, Verdict};
 
@@ -63,7 +65,8 @@ pub enum Event {
     Changed { what: String },
     /// Kernel rules, routes, links or addresses changed: look at the path, probe only if it moved.
     Kernel { what: String },
-    /// tailscaled said on its bus that its state changed.
+    /// tailscaled's state may have changed: its bus or procd said so, or what it has in the kernel
+    /// did.
     Tailscaled { what: String },
 }
 
@@ -87,6 +90,8 @@ pub enum Input {
         family: Family,
         device: String,
     },
+    /// What the kernel counts for nothing.
+    Pulse(signs::Pulse),
     /// A cure has ended; the text says what was seen.
     Cured {
         cure: Cure,
@@ -99,6 +104,14 @@ pub enum Input {
         force: bool,
     },
     Policy(Policy),
+    /// The owner asks to rehearse the loss of an uplink, by its name.
+    Drill {
+        uplink: String,
+        /// How long to stay away once the tailnet is well.
+        stay: Duration,
+    },
+    /// The owner wants the drill to end now.
+    DrillStop,
     /// The daemon is asked to end.
     Stop,
 }
@@ -110,7 +123,7 @@ pub struct Report {
     pub text: String,
     /// tailscaled lacks the call (404): do not try it again in this episode.
     pub missing: bool,
-    /// A peer answered a disco ping over the path of now.
+    /// A peer answered a ping through the tunnel over the path of now.
     pub peer_answered: bool,
 }
 
@@ -119,6 +132,8 @@ pub struct Report {
 pub enum Effort {
     /// The cheapest exchange that proves the outside.
     Beat,
+    /// A burst of datagrams to several targets, because of a sign.
+    Suspect,
     /// All targets side by side, and the control server.
     Burst,
 }
@@ -154,6 +169,8 @@ pub enum Action {
     Renew,
     Mend,
     Restart,
+    /// Have peers stop sending to these devices, for a while; none: end that now.
+    Leave(Vec<String>),
     /// Call again with [`Input::Wake`] at this time; replaces an earlier one.
     Wake(Time),
     Tell(Notice),
@@ -170,6 +187,8 @@ pub enum Look {
     Paths,
     /// Only tailscaled.
     Tailnet,
+    /// Only the kernel's counters.
+    Pulse,
 }
 
 /// A line for people and for ubus subscribers.
@@ -204,4 +223,13 @@ pub enum Notice {
         evidence: String,
     },
     Waiting(String),
+    /// Peers are moved off an uplink that the mark has left.
+    Leaving {
+        name: String,
+    },
+    /// A step of a drill; nothing in it is a fault.
+    Drill {
+        uplink: String,
+        text: String,
+    },
 }

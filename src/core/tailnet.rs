@@ -49,6 +49,15 @@ pub struct Flow {
     pub established: bool,
 }
 
+/// What the kernel does not hold any more of what tailscaled put there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// What is missing or at the wrong place, in words; empty when nothing is.
+    pub what: Vec<String>,
+    /// Each of it can be put back as tailscaled had it.
+    pub mendable: bool,
+}
+
 /// One look at tailscaled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tailnet {
@@ -66,7 +75,10 @@ pub struct Tailnet {
     pub tun: bool,
     /// `Self.Online`: a map poll is open. Stays true for 76-110 s on a dead path.
     pub online: Option<bool>,
+    /// Code of the home relay's region (`Self.Relay`); empty without one.
+    pub relay: String,
     pub flows: Vec<Flow>,
+    pub lost: Lost,
 }
 
 /// The stretch since the path last changed. Flows that are older than it are stale.
@@ -81,7 +93,7 @@ pub struct Epoch {
     /// DERP was connected when the path changed, so it should be again.
     pub had_derp: bool,
     pub had_control: bool,
-    /// A peer answered a disco ping since.
+    /// A peer answered a ping through the tunnel since.
     pub peer_answered: bool,
 }
 
@@ -114,4 +126,7 @@ pub struct Standing {
     pub fresh: usize,
     /// Local address of one that is stale.
     pub stale: Option<IpAddr>,
+    /// Remote address of one whose segments are resent again and again, and how often. It is not
+    /// counted as fresh.
+    pub unheard: Option<(SocketAddr, u32)>,
 }

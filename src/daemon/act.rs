@@ -14,6 +14,11 @@ impl Daemon {
             }
         }
         match action {
+            Action::Look(Look::Pulse) => {
+                let k = self.core.knowledge();
+                let devices: Vec<&str> = k.uplinks.iter().map(|u| u.device.as_str()).collect();
+                queue.push_back(Input::Pulse(pulse::read(&devices)));
+            }
             Action::Look(look) => {
                 if look != Look::Tailnet {
                     queue.extend(self.paths());
@@ -46,7 +51,14 @@ impl Daemon {
                     tailscaled::renew(tailnet.api()).await
                 });
             }
-            Action::Mend => {}
+            Action::Mend => {
+                let tailnet = Rc::clone(&self.tailnet);
+                self.cure(Cure::Mend, async move {
+                    // What was seen a moment ago may be wanted no more: ask again just before.
+                    let missing = tailnet.kernel().missing(tailnet.api()).await?;
+                    mend::mend(&missing)
+                });
+            }
             Action::Restart => {
                 let tailnet = Rc::clone(&self.tailnet);
                 let (service, ubus) = (self.settings.service.clone(), self.ubus.clone());
@@ -54,6 +66,7 @@ impl Daemon {
                     restart::restart(&service, tailnet.api(), ubus.as_ref()).await
                 });
             }
+            Action::Leave(devices) => self.leave(devices),
             Action::Wake(at) => self.wake = Some(self.began + at),
             Action::Tell(notice) => self.tell(notice),
             Action::Exit => self.done = true,
@@ -72,6 +85,28 @@ impl Daemon {
             cure: Cure::Steer(family),
             result,
         }
+    }
+
+    fn leave(&mut self, devices: Vec<String>) {
+        if self.dry {
+            return;
+        }
+        if !leave::possible() {
+            if !std::mem::replace(&mut self.told_no_nft, true) {
+                warn!(target: LOG, "there is no nft: peers may go on sending to a metered uplink");
+            }
+            return;
+        }
+        self.leaving = !devices.is_empty();
+        let one_by_one = Rc::clone(&self.nft);
+        self.executor
+            .spawn(async move {
+                let _turn = one_by_one.lock().await;
+                if let Err(e) = leave::apply(&devices, LEAVE_FOR).await {
+                    warn!(target: LOG, "peers may go on sending to a metered uplink: {e}");
+                }
+            })
+            .detach();
     }
 
     fn cure(

@@ -13,5 +13,6 @@ pub mod stun;
 pub mod thread;
 #[cfg(feature = "tls")]
 pub mod tls;
+pub mod together;
 pub mod volley;
 pub mod worker;

@@ -2,7 +2,9 @@
 
 pub mod events;
 pub mod kernel;
+pub mod lost;
 pub mod probe;
+pub mod pulse;
 pub mod sockets;
 pub mod tailnet;
 pub mod targets;

@@ -4,11 +4,9 @@
 //! thread, and keeps the few threads for ways that carry something.
 
 use std::cell::RefCell;
-use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -22,6 +20,7 @@ use crate::net::http::{fetch, FetchError, Request, Response, TlsFault};
 use crate::net::resolve::resolve;
 use crate::net::socket::{tcp_connect, Egress};
 use crate::net::stun::{self, payload_of, REQUEST_LEN};
+use crate::net::together::{join, Task};
 use crate::net::volley::{Schedule, Volley};
 use crate::tailscale::types::DerpNode;
 
@@ -126,8 +125,6 @@ pub struct Prober {
     threads: Rc<Semaphore>,
 }
 
-type Task<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
-
 impl Prober {
     pub fn new(targets: Rc<RefCell<Targets>>, manner: Manner) -> Prober {
         Prober {
@@ -147,7 +144,7 @@ impl Prober {
         let targets = self.targets.borrow().clone();
         let servers = targets.stun_servers(round.family);
         let mut tasks: Vec<Task> = Vec::new();
-        if round.effort == Effort::Beat && !servers.is_empty() {
+        if round.effort != Effort::Burst && !servers.is_empty() {
             tasks.push(Box::pin(self.stun(&round, servers, &tell)));
         } else {
             self.all(&round, &targets, servers, &tell, &mut tasks);
@@ -227,7 +224,7 @@ impl Prober {
         let servers: Vec<SocketAddr> = servers.into_iter().take(SERVERS).collect();
         let schedule = match round.effort {
             Effort::Beat => BEAT,
-            Effort::Burst => BURST,
+            Effort::Suspect | Effort::Burst => BURST,
         };
         let failed = |why: String| failed(By::Stun, "STUN".into(), why);
         let burst = match self.datagrams(round, &servers, schedule, REQUEST_LEN).await {
@@ -578,18 +575,6 @@ impl Prober {
         let _place = self.threads.acquire().await;
         fetch(request).await
     }
-}
-
-/// Waits for all. Each wakes the whole: a round has a dozen, and lasts a second.
-async fn join(mut tasks: Vec<Task<'_>>) {
-    std::future::poll_fn(|context| {
-        tasks.retain_mut(|t| t.as_mut().poll(context).is_pending());
-        match tasks.is_empty() {
-            true => std::task::Poll::Ready(()),
-            false => std::task::Poll::Pending,
-        }
-    })
-    .await;
 }
 
 fn answer(by: By, target: String, rtt: Duration, public: Option<IpAddr>) -> Finding {

@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use tailover::core::budget::Limits;
 use tailover::core::ladder::Allowed;
-use tailover::core::tailnet::{Api, Backend, Flow, Purpose, Tailnet};
+use tailover::core::signs::{Pulse, Resending, Traffic};
+use tailover::core::tailnet::{Api, Backend, Flow, Lost, Purpose, Tailnet};
 use tailover::core::{
     Action, By, Core, Cure, Effort, Event, Family, Finding, Input, Look, Moment, Notice, Policy,
-    Report, Route, Scope, Stage, Steering, Uplink, Way,
+    Report, Route, Scope, Stage, Steering, Uplink, Way, LEAVE_FOR,
 };
 
 pub const MS: Duration = Duration::from_millis(1);
@@ -70,6 +71,16 @@ pub enum Fault {
     UserStarts,
     Crash,
     Hang,
+    /// Another hand takes tailscaled's routes (mendable) or its place among the rules (not).
+    Lose {
+        mendable: bool,
+    },
+    /// The owner rehearses the loss of that uplink, and stays away for `stay` seconds.
+    Drill {
+        uplink: usize,
+        stay: u8,
+    },
+    DrillStop,
 }
 
 #[derive(Clone, Debug)]
@@ -123,6 +134,8 @@ pub struct World {
     pub v6_untold: bool,
     last_control: Duration,
     steering: [Steering; 2],
+    /// Devices that peers are kept off, and until when the kernel does so.
+    pub left: (Vec<String>, Duration),
     running: bool,
     hung: bool,
     unhung: Option<Duration>,
@@ -142,6 +155,27 @@ pub struct World {
     restarts: Vec<Duration>,
     mild_since_health: bool,
     only_restart: bool,
+    /// From the order of a nudge to its report: it waits for peers.
+    pub nudge_takes: Duration,
+    /// A peer pings this router four times a second.
+    pub peer_talks: bool,
+    counted: Counted,
+    /// What the kernel has lost of tailscaled's: whether that can be mended.
+    lost: Option<bool>,
+    /// When nothing was lost any more.
+    whole_since: Option<Duration>,
+    /// Mending puts nothing back (the kernel refuses).
+    pub mending_fails: bool,
+    /// Until when a drill that was asked for may go back without the hold.
+    drill_until: Duration,
+}
+
+/// The kernel's packet counters, and when they were brought up to date.
+#[derive(Clone, Debug, Default)]
+struct Counted {
+    at: Duration,
+    devices: [Traffic; 2],
+    tunnel: Traffic,
 }
 
 impl World {
@@ -169,6 +203,7 @@ impl World {
             v6_untold: false,
             last_control: Duration::ZERO,
             steering: Default::default(),
+            left: Default::default(),
             running: true,
             hung: false,
             unhung: None,
@@ -185,8 +220,15 @@ impl World {
             wake: None,
             dice,
             restarts: vec![],
+            nudge_takes: 50 * MS,
+            peer_talks: false,
+            counted: Counted::default(),
             mild_since_health: false,
             only_restart,
+            lost: None,
+            whole_since: None,
+            mending_fails: false,
+            drill_until: Duration::ZERO,
         };
         w.reconnect(true, true);
         let start = Event::Changed {
@@ -254,6 +296,7 @@ impl World {
             }
             Fault::UserStops if self.running && !self.hung => {
                 self.user_stopped = Some(self.now);
+                self.make_whole();
                 let what = "Stopped".to_string();
                 self.after(50 * MS, Ev::Tell(Input::Event(Event::Tailscaled { what })));
             }
@@ -276,14 +319,36 @@ impl World {
             Fault::Crash => {
                 self.running = false;
                 self.hung = false;
+                self.make_whole();
                 self.drop_flows();
                 // procd's respawn
                 self.after(5 * S, Ev::Started);
             }
             // Once it hangs nobody can learn what the user wants: only after a start was seen.
             Fault::Hang => self.hung = self.running && !self.stop_known,
+            // tailscaled puts it all there anew when it starts or is started by its user.
+            Fault::Lose { mendable } if self.running && self.user_stopped.is_none() => {
+                self.lost = Some(mendable && self.lost.unwrap_or(true));
+                let what = "table 52".to_string();
+                let tell = Ev::Tell(Input::Event(Event::Tailscaled { what }));
+                self.after(400 * MS, tell);
+            }
+            Fault::Lose { .. } => {}
+            Fault::Drill { uplink, stay } => {
+                let stay = S * u32::from(stay);
+                // Its limit, the acts before and after, and the way back.
+                self.drill_until = self.now + stay + 120 * S;
+                let uplink = NAMES[uplink].to_string();
+                self.step(Input::Drill { uplink, stay });
+            }
+            Fault::DrillStop => self.step(Input::DrillStop),
         }
         self.note_life();
+    }
+
+    /// What was lost is there again by another hand than ours.
+    pub fn find_again(&mut self) {
+        self.make_whole();
     }
 
     /// Another hand takes our rules away.
@@ -322,7 +387,8 @@ impl World {
     /// The tailnet works: control and relay sit on flows that the path carries.
     pub fn well(&self) -> bool {
         let live = |l: &Option<Link>| l.as_ref().is_some_and(|l| self.carries(l));
-        self.running && !self.hung && live(&self.control) && live(&self.derp)
+        let whole = self.lost.is_none();
+        self.running && !self.hung && whole && live(&self.control) && live(&self.derp)
     }
 
     pub fn steered(&self) -> bool {
@@ -364,6 +430,7 @@ impl World {
                     metric: Some([10, 20][i]),
                 }),
                 v6: None,
+                metered: i == 1,
             })
             .collect()
     }
@@ -454,10 +521,56 @@ impl World {
         self.note_life();
     }
 
+    fn make_whole(&mut self) {
+        if self.lost.take().is_some() {
+            self.whole_since = Some(self.now);
+        }
+    }
+
     fn drop_flows(&mut self) {
         self.control = None;
         self.derp = None;
         self.queue.retain(|_, e| !matches!(e, Ev::Reconnect { .. }));
+    }
+
+    /// Counters as the kernel would show them; pings go both ways, what nobody answers is resent.
+    fn pulse(&mut self) -> Pulse {
+        let passed = (self.now - self.counted.at).as_millis() as u64;
+        self.counted.at = self.now;
+        let pings = if self.peer_talks { passed / 250 } else { 0 };
+        let path = self.path();
+        for (i, name) in DEVICES.iter().enumerate() {
+            let c = &mut self.counted.devices[i];
+            c.device = (*name).into();
+            if path == Some(i) {
+                let alive = self.isps[i].alive && self.isps[i].carrier;
+                c.sent += pings;
+                c.received += if alive { pings } else { 0 };
+            }
+        }
+        let heard = path.is_some_and(|i| self.open(i)) && self.well();
+        let c = &mut self.counted.tunnel;
+        c.device = "tailscale0".into();
+        c.received += if heard { pings } else { 0 };
+        c.sent += if heard { pings } else { 0 };
+        // The kernel's pauses begin with 200 ms and double (RFC 6298).
+        let server_gone = (!self.control_up).then_some(self.last_control);
+        let resending = match (&self.control, self.control_lost.or(server_gone)) {
+            (Some(l), Some(lost)) if self.peer_talks && self.now > lost => {
+                let waits = (self.now - lost).as_secs_f64() / 0.2 + 1.0;
+                vec![Resending {
+                    local: SocketAddr::new(World::address(l.device), l.port),
+                    remote: "198.51.100.10:443".parse().expect("an address"),
+                    times: waits.log2() as u32,
+                }]
+            }
+            _ => vec![],
+        };
+        Pulse {
+            uplinks: self.counted.devices.to_vec(),
+            tunnel: Some(self.counted.tunnel.clone()),
+            resending,
+        }
     }
 
     fn tailnet(&self) -> Tailnet {
@@ -504,6 +617,10 @@ impl World {
                 .map(|l| flow(Purpose::Control, l))
                 .chain(self.derp.iter().map(|l| flow(Purpose::Derp, l)))
                 .collect(),
+            lost: self.lost.map_or_else(Lost::default, |mendable| Lost {
+                what: vec!["table 52".into()],
+                mendable,
+            }),
             ..Tailnet::default()
         }
     }
@@ -585,6 +702,11 @@ impl World {
             self.judge(&action);
             self.carry_out(action);
         }
+        let used = self.core.knowledge().steering[0].to.as_ref();
+        if used.is_some_and(|hop| self.left.0.contains(&hop.device)) && self.now < self.left.1 {
+            let text = format!("peers are kept off the uplink in use at {:?}", self.now);
+            self.broken.push(text);
+        }
         if *self.core.stage() == Stage::Quiet && self.core.faults().is_empty() {
             self.mild_since_health = false;
         }
@@ -595,6 +717,11 @@ impl World {
             Action::Look(look) => {
                 if *look == Look::All {
                     self.after(MS, Ev::Tell(Input::Uplinks(self.uplinks())));
+                }
+                if *look == Look::Pulse {
+                    let pulse = self.pulse();
+                    self.after(Duration::ZERO, Ev::Tell(Input::Pulse(pulse)));
+                    return;
                 }
                 if *look != Look::Tailnet {
                     let route = self.path().map(|i| Route {
@@ -626,9 +753,15 @@ impl World {
             Action::Nudge => {
                 self.mild_since_health = true;
                 self.reconnect(false, true);
-                self.cured(50 * MS, Cure::Nudge);
+                self.cured(self.nudge_takes, Cure::Nudge);
             }
-            Action::Mend => self.cured(20 * MS, Cure::Mend),
+            Action::Mend => {
+                self.mild_since_health = true;
+                if !self.mending_fails && self.lost == Some(true) {
+                    self.make_whole();
+                }
+                self.cured(20 * MS, Cure::Mend);
+            }
             Action::Renew => {
                 self.mild_since_health = true;
                 self.control = None;
@@ -643,6 +776,7 @@ impl World {
             }
             Action::Restart => {
                 self.restarting = true;
+                self.make_whole();
                 self.restarts.push(self.now);
                 self.drop_flows();
                 self.hung = false;
@@ -659,6 +793,7 @@ impl World {
             }
             Action::Wake(at) => self.wake = Some(*at),
             Action::Tell(n) => self.notices.push((self.now, n.clone())),
+            Action::Leave(devices) => self.left = (devices.clone(), self.now + LEAVE_FOR),
             Action::Exit => {}
         }
         self.acts.push(Act {
@@ -767,6 +902,11 @@ impl World {
             broken("promise 1: a cure although the user stopped Tailscale");
         }
         match action {
+            Action::Mend if stopped => broken("promise 1: mended although the user stopped it"),
+            // A look is 10 ms old when its word is heard.
+            Action::Mend if self.lost.is_none() && !recently(self.whole_since, S) => {
+                broken("mended although nothing is lost");
+            }
             Action::Restart => {
                 // A look at a silent tailscaled takes 2 s; its recovery is known after that.
                 let alive = self.running && !self.hung && !recently(self.unhung, 5 * S);
@@ -774,7 +914,8 @@ impl World {
                 if alive && !control {
                     broken("promise 1: a restart while the control server is down");
                 }
-                if alive && !self.mild_since_health && !self.only_restart {
+                let unmendable = self.lost == Some(false) || recently(self.whole_since, 40 * S);
+                if alive && !self.mild_since_health && !self.only_restart && !unmendable {
                     broken("promise 2: a restart before a milder cure");
                 }
                 let limits = self.core.policy().limits.clone();
@@ -819,6 +960,7 @@ impl World {
                         .open_since
                         .is_some_and(|t| self.now - t > 10 * S)
                     && !stable
+                    && !(self.now <= self.drill_until && self.open(0))
                 {
                     broken("promise 7: back to an uplink that was not stable");
                 }

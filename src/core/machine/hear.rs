@@ -20,10 +20,13 @@ impl Core {
                     ..Hop::default()
                 });
             }
+            Input::Pulse(pulse) => self.take_pulse(now, &pulse),
             Input::Cured { cure, result } => self.take_cured(now, cure, result),
             Input::Wake => self.woken_for = None,
             Input::Recover { force } => self.take_recover(now, force),
             Input::Policy(policy) => self.policy = policy,
+            Input::Drill { uplink, stay } => self.take_drill(now, uplink, stay),
+            Input::DrillStop => self.take_drill_stop(),
             Input::Stop => self.stop(now),
         }
     }
@@ -187,6 +190,8 @@ impl Core {
             if old != self.k.paths[f.at()].route {
                 // Public addresses belong to uplinks; another way has another one.
                 self.k.paths[f.at()].judgement = Judgement::default();
+                self.k.paths[f.at()].usual_rtt = None;
+                self.forget_left(now, f, old.as_ref());
                 moved.push(f);
             }
         }
@@ -198,7 +203,7 @@ impl Core {
         if moved.is_empty() {
             return;
         }
-        self.k.epoch = Epoch::begin(now, &self.k.tailnet.flows, false);
+        self.k.epoch = Epoch::begin(now, &self.k.tailnet.flows, self.drill_is_over());
         match self.stage {
             Stage::Proving { .. } => {
                 for f in moved {
@@ -220,6 +225,22 @@ impl Core {
                     .join(", ");
                 self.prove(now, text);
             }
+        }
+    }
+
+    /// An uplink that the mark was moved away from has to prove itself again, from now, before the
+    /// mark goes back. One that is drilled did not fail.
+    fn forget_left(&mut self, now: Time, family: Family, old: Option<&Route>) {
+        let left = self.left[family.at()].as_ref();
+        let Some(left) = old.map(|r| &r.device).filter(|d| left == Some(*d)) else {
+            return;
+        };
+        if self.k.drilled(left, family) {
+            return;
+        }
+        for u in self.k.uplinks.iter().filter(|u| u.device == *left) {
+            let key = (u.name.clone(), family);
+            self.k.verdicts.entry(key).or_default().forget(now);
         }
     }
 
@@ -275,6 +296,12 @@ impl Core {
                 self.k.offline_since.get_or_insert(now);
             }
         }
+        self.k.lost_since = match tailnet.lost.what.is_empty() {
+            true => None,
+            false => self.k.lost_since.or(Some(now)),
+        };
+        self.loss_unread = false;
+        self.loss_asked = false;
         let stood_up = self.pid.is_some() && new_pid;
         self.pid = tailnet.pid.or(self.pid);
         self.k.tailnet = tailnet;
@@ -288,6 +315,8 @@ impl Core {
             if let Some(fault) = self.sick(now) {
                 self.prove(now, fault);
             }
+        } else if matches!(self.stage, Stage::Resting { .. }) && self.mends(now, now).is_some() {
+            self.prove(now, "the kernel has lost something of tailscaled's".into());
         }
     }
 
@@ -320,12 +349,24 @@ impl Core {
     }
 
     /// What a look in quiet times shows to be wrong, without any packet of ours.
-    fn sick(&self, now: Time) -> Option<String> {
+    pub(super) fn sick(&self, now: Time) -> Option<String> {
         self.k.paths_read?;
         diagnose(&self.k, now, now + Duration::from_nanos(1))
             .into_iter()
             .find(|f| f.curable() && !matches!(f, Fault::PinnedRoute { .. }))
             .map(|f| f.to_string())
+            .or_else(|| self.unheard(now))
+    }
+
+    /// The control connection is not heard any more; its server may be down, which is asked at once
+    /// and then now and then.
+    fn unheard(&self, now: Time) -> Option<String> {
+        let (to, times) = self.k.standing(Purpose::Control).unheard?;
+        let named = |f: &Fault| matches!(f, Fault::ControlDown { .. });
+        let asked =
+            self.faults.iter().any(named) && now.saturating_sub(self.proved_at) < CONTROL_AGAIN;
+        (!asked)
+            .then(|| format!("the control connection to {to} is not heard ({times} times resent)"))
     }
 
     fn take_finding(&mut self, now: Time, round: u32, scope: Scope, finding: Finding) {
@@ -337,6 +378,10 @@ impl Core {
         }
         let over = finding == Finding::Over;
         let change = self.k.judgement_mut(&scope).take(now, round, finding);
+        if let Scope::Path(f) = scope {
+            let path = &mut self.k.paths[f.at()];
+            path.usual_rtt = path.judgement.rtt.or(path.usual_rtt);
+        }
         self.judged(now, &scope, change);
         if over {
             let flaws = &self.k.judgement_mut(&scope).flaws;
@@ -369,14 +414,6 @@ impl Core {
             }
         }
         self.faults.extend(now);
-    }
-
-    fn tell_fault(&mut self, fault: &Fault) {
-        self.tell(Notice::Fault {
-            id: fault.id(),
-            text: fault.to_string(),
-            curable: fault.curable(),
-        });
     }
 
     pub(super) fn judged(&mut self, now: Time, scope: &Scope, change: Change) {
@@ -414,13 +451,14 @@ impl Core {
                                 Some(r) => self.k.name_device(&r.device),
                                 None => "no device".into(),
                             };
-                            self.prove(
-                                now,
-                                format!(
-                                    "nothing answers on the {family} path by {way} ({})",
-                                    j.evidence
-                                ),
+                            let text = format!(
+                                "nothing answers on the {family} path by {way} ({})",
+                                j.evidence
                             );
+                            match self.suspicion.take() {
+                                Some(s) => self.prove_suspicion(now, s, &text),
+                                None => self.prove(now, text),
+                            }
                         }
                     }
                 }
@@ -462,6 +500,7 @@ impl Core {
         };
         waiting.retain(|c| *c != cure);
         let (done, since) = (waiting.is_empty(), *since);
+        self.loss_unread |= cure == Cure::Mend;
         if matches!(cure, Cure::Steer(_)) {
             self.path_unread = true;
         }

@@ -3,24 +3,29 @@
 //! `Quiet -> Proving -> Curing -> Verifying -> Quiet`, and `Resting` where nothing can be done yet.
 
 mod cure;
+mod drill;
 mod hear;
+mod leave;
+mod outlook;
 mod prove;
 mod quiet;
+mod suspect;
 mod verify;
 
 use std::time::Duration;
 
 use crate::core::budget::Budget;
-use crate::core::diagnosis::{diagnose, is_shown, needs_person, shown};
+use crate::core::diagnosis::{diagnose, is_shown, needs_person, shown, LOST_FOR_SURE};
 use crate::core::episode::{Episode, History, Outcome};
 use crate::core::fault::Fault;
 use crate::core::ladder::{self, Cure, Next};
+use crate::core::signs::{Pulse, Resending, Signs};
 use crate::core::tailnet::{Api, Backend, Epoch, Purpose, Tailnet};
 use crate::core::uplink::{Family, Route, Uplink};
 use crate::core::verdict::{Change, Finding, Judgement, Scope, Verdict};
 use crate::core::{
-    Action, Effort, Event, Hop, Input, Knowledge, Look, Moment, Notice, Policy, Report, Steering,
-    Time,
+    Action, Drilled, Effort, Event, Hop, Input, Knowledge, Look, Moment, Notice, Path, Policy,
+    Report, Steering, Time,
 };
 
 /// With the word of netifd or mwan3 that the path's uplink is down, and another uplink answering,
@@ -79,6 +84,12 @@ const VERDICTS_KEPT: usize = 128;
 /// How long a healthy tailnet may be waited for when nothing wrong can be named.
 const UNNAMED_PATIENCE: Duration = Duration::from_secs(10);
 
+/// A control server that did not answer is asked again after this long, while tailscaled's own
+/// connection to it is not heard.
+const CONTROL_AGAIN: Duration = Duration::from_secs(60);
+
+pub use leave::LEAVE_FOR;
+
 /// Where the machine stands.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Stage {
@@ -131,6 +142,11 @@ pub struct Core {
     other_at: Time,
     return_at: Time,
     recheck_at: Time,
+    /// When the last assessment began.
+    proved_at: Time,
+    pulse_at: Time,
+    signs: Signs,
+    suspicion: Option<suspect::Suspicion>,
     /// Something happened while a cure was under way; look again afterwards.
     again: bool,
     /// Look once more when a burst of events has settled.
@@ -143,12 +159,19 @@ pub struct Core {
     pid: Option<u32>,
     /// The path was moved and has not been read since.
     path_unread: bool,
+    /// The second look at lost state was asked for and has not come.
+    loss_asked: bool,
+    /// Lost state was put back and the kernel has not been read since.
+    loss_unread: bool,
     /// The steering before the last order, should the kernel refuse that.
     before: [Steering; 2],
     /// The device that each family's mark was moved away from.
     left: [Option<String>; 2],
     went_back: Option<Time>,
     flaps: u32,
+    leave: leave::Leave,
+    /// What a drill has just turned the mark away from: it goes back there at once.
+    returning: Option<Drilled>,
     woken_for: Option<Time>,
     out: Vec<Action>,
 }
@@ -171,16 +194,24 @@ impl Core {
             other_at,
             return_at: Time::ZERO,
             recheck_at: Time::ZERO,
+            proved_at: Time::ZERO,
+            pulse_at: Time::ZERO,
+            signs: Signs::default(),
+            suspicion: None,
             again: false,
             settle_at: None,
             ask_paths_at: Time::ZERO,
             stopped: false,
             pid: None,
             path_unread: false,
+            loss_asked: false,
+            loss_unread: false,
             before: Default::default(),
             left: [None, None],
             went_back: None,
             flaps: 0,
+            leave: leave::Leave::default(),
+            returning: None,
             woken_for: None,
             out: Vec::new(),
         }
@@ -224,6 +255,7 @@ impl Core {
         }
         self.expire(now);
         self.go_on(moment);
+        self.mind_metered(now);
         self.wake(now);
         std::mem::take(&mut self.out)
     }
@@ -264,13 +296,22 @@ impl Core {
                 at = at.min(now + SILENT_EVERY);
             }
         }
+        if let Some(sure) = self.loss_sure_at() {
+            at = at.min(sure);
+        }
         let deadlines = self
             .k
             .verdicts
             .values()
             .chain(self.k.paths.iter().map(|p| &p.judgement))
             .filter_map(|j| j.deadline());
-        at = deadlines.chain(self.settle_at).fold(at, Time::min);
+        let suspicion = self.suspicion_due().filter(|t| *t > now);
+        at = deadlines
+            .chain(self.settle_at)
+            .chain(self.drill_due())
+            .chain(suspicion)
+            .chain([self.pulse_at])
+            .fold(at, Time::min);
         let at = at.max(now + Duration::from_millis(1));
         if self.woken_for != Some(at) {
             self.woken_for = Some(at);
@@ -285,6 +326,15 @@ impl Core {
             self.settle_at = None;
             self.out.push(Action::Look(Look::All));
         }
+        if self.loss_sure_at().is_some_and(|t| t <= now) {
+            self.loss_asked = true;
+            self.out.push(Action::Look(Look::Tailnet));
+        }
+        if self.pulse_at <= now {
+            self.pulse_again(now);
+            self.out.push(Action::Look(Look::Pulse));
+        }
+        self.follow_drill(now);
         match self.stage.clone() {
             Stage::Quiet => self.quiet(now),
             Stage::Proving { since } => self.weigh(moment, since),
@@ -305,7 +355,7 @@ impl Core {
                 }
                 self.verify(now, since, waiting);
             }
-            Stage::Curing { .. } => {}
+            Stage::Curing { since, waiting, .. } => self.join_renewal(now, since, &waiting),
             Stage::Verifying {
                 since,
                 until,
@@ -316,6 +366,13 @@ impl Core {
             }
             Stage::Resting { .. } => {}
         }
+    }
+
+    /// When a second look is to tell whether what the kernel has lost came back by itself, while
+    /// that look was not asked for.
+    fn loss_sure_at(&self) -> Option<Time> {
+        let sure = self.k.lost_since? + LOST_FOR_SURE;
+        (!self.loss_asked && self.k.tailnet_read < Some(sure)).then_some(sure)
     }
 
     fn probe_all(&mut self, now: Time, effort: Effort) {

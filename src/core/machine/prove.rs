@@ -8,15 +8,37 @@ impl Core {
         if self.episode.is_none() {
             self.begin_episode(now, why);
         }
-        self.stage = Stage::Proving { since: now };
-        self.ask_paths_at = now + Duration::from_secs(1);
-        self.settle_at = None;
-        self.again = false;
-        self.out.push(Action::Look(Look::All));
+        self.enter_proving(now, now);
         for f in Family::BOTH {
             self.probe_path(now, f, Effort::Burst);
         }
         self.probe_all(now, Effort::Burst);
+    }
+
+    /// A burst has found the path silent: what it and the others have answered since the sign
+    /// counts, so only what is still unknown is asked.
+    pub(super) fn prove_suspicion(&mut self, now: Time, s: suspect::Suspicion, text: &str) {
+        if self.episode.is_none() {
+            self.begin_episode(now, format!("{}; {text}", s.why));
+        }
+        self.enter_proving(now, s.since);
+        for f in Family::BOTH {
+            let path = &self.k.path(f).judgement;
+            if !path.pending() && !path.shut_since(s.since) && !path.open_since(s.since) {
+                self.probe_path(now, f, Effort::Burst);
+            }
+        }
+        self.probe_all(now, Effort::Burst);
+    }
+
+    fn enter_proving(&mut self, now: Time, since: Time) {
+        self.stage = Stage::Proving { since };
+        self.proved_at = now;
+        self.suspicion = None;
+        self.ask_paths_at = now + Duration::from_secs(1);
+        self.settle_at = None;
+        self.again = false;
+        self.out.push(Action::Look(Look::All));
     }
 
     pub(super) fn begin_episode(&mut self, now: Time, trigger: String) {
@@ -26,7 +48,10 @@ impl Core {
 
     pub(super) fn weigh(&mut self, moment: Moment, since: Time) {
         let now = moment.now;
-        if self.path_unread {
+        if self.loss_unread || self.mend_first(now, since) {
+            return;
+        }
+        if self.path_unread || self.return_from_drill(now, since) {
             return;
         }
         if self.k.paths_read.is_none_or(|t| t < since) && self.ask_paths_at <= now {
@@ -52,13 +77,45 @@ impl Core {
             && faults
                 .iter()
                 .any(|f| matches!(f, Fault::OutsideDown { .. }));
-        if ready || outside_down {
+        let nothing_yet = !faults.iter().any(Fault::curable) && self.control_is_asked(since);
+        if (ready && (person || !nothing_yet)) || outside_down {
             self.decide(moment, since, faults);
         }
     }
 
-    /// Brings the verdict on a path forward when its uplink was called down and another answers.
-    fn hasten(&mut self, now: Time, since: Time) {
+    /// Puts lost kernel state back before anything is proved: it needs no way out.
+    pub(super) fn mend_first(&mut self, now: Time, since: Time) -> bool {
+        let Some(lost) = self.mends(now, since) else {
+            return false;
+        };
+        self.name_faults(&lost);
+        self.cure(now, since, &[Cure::Mend], &lost);
+        true
+    }
+
+    /// The lost state that is to be put back now; an act of a moment ago gets its time.
+    pub(super) fn mends(&self, now: Time, since: Time) -> Option<Vec<Fault>> {
+        let mut faults = diagnose(&self.k, now, since);
+        faults.retain(|f| matches!(f, Fault::LostState { .. }));
+        let acts = self.episode.iter().flat_map(|e| &e.acts);
+        let mut mended = acts.filter(|a| a.cure == Cure::Mend);
+        let none = ladder::Tried::default();
+        let tried = self.episode.as_ref().map_or(&none, |e| &e.tried);
+        let working = mended.any(|a| a.at + Cure::Mend.patience() > now);
+        (!working && ladder::mends(&faults, &self.policy.allowed, tried)).then_some(faults)
+    }
+
+    /// True while it is open whether the control server answers, and that would tell why
+    /// tailscaled's own connection to it is not heard.
+    fn control_is_asked(&self, since: Time) -> bool {
+        let known = self.k.control_answers(since) || self.k.control_failure(since).is_some();
+        let unheard = self.k.standing(Purpose::Control).unheard.is_some();
+        unheard && !known && self.k.verdicts.values().any(Judgement::bursting)
+    }
+
+    /// Brings the verdict on a path forward when its uplink was called down, or a sign has had it
+    /// asked with a burst, and another answers.
+    pub(super) fn hasten(&mut self, now: Time, since: Time) {
         for f in Family::BOTH {
             let Some(route) = &self.k.path(f).route else {
                 continue;
@@ -68,7 +125,8 @@ impl Core {
                 .said_down
                 .get(&route.device)
                 .is_some_and(|t| now.saturating_sub(*t) < WORD_COUNTS);
-            if !told {
+            let suspected = self.suspicion.is_some();
+            if !told && !suspected {
                 continue;
             }
             let other = self
@@ -80,8 +138,12 @@ impl Core {
                 .min();
             if let Some(rtt) = other {
                 // A slow line (a satellite) gets the time that it took when it was well.
-                let own = self.k.path(f).judgement.rtt.unwrap_or_default();
-                let due = since + QUICK.max(rtt.max(own) * QUICK_ROUND_TRIPS);
+                let own = self.k.path(f).usual_rtt.unwrap_or_default();
+                let due = since
+                    + match told {
+                        true => QUICK.max(rtt.max(own) * QUICK_ROUND_TRIPS),
+                        false => Self::burst_silence(rtt, own),
+                    };
                 let judgement = &mut self.k.paths[f.at()].judgement;
                 judgement.hasten(due);
                 if judgement.expire(now) {
@@ -94,6 +156,9 @@ impl Core {
     /// The evidence is in. Takes the next cure, waits, or ends the episode.
     pub(super) fn decide(&mut self, moment: Moment, since: Time, faults: Vec<Fault>) {
         let now = moment.now;
+        if self.drill_waits(now, &faults) {
+            return;
+        }
         self.name_faults(&faults);
         if faults
             .iter()
@@ -142,6 +207,14 @@ impl Core {
                 until,
             };
             return;
+        }
+        let too_far = |n: &Next| match n {
+            Next::Do(cures) => *cures == [Cure::Restart],
+            Next::Useless(_) | Next::Nothing(_) => true,
+            Next::AwaitControl => false,
+        };
+        if self.k.drilled.is_some() && too_far(&next) {
+            return self.cut_drill(now, "only a restart of tailscaled could help there".into());
         }
         match next {
             Next::Do(cures) if cures == [Cure::Restart] => {
@@ -197,20 +270,16 @@ impl Core {
             .then(|| (running.iter().map(|(c, _)| *c).collect(), until))
     }
 
-    fn rounds_over(&self) -> bool {
+    pub(super) fn rounds_over(&self) -> bool {
         !self.k.verdicts.values().any(|j| j.pending())
             && !self.k.paths.iter().any(|p| p.judgement.pending())
     }
 
-    fn name_faults(&mut self, faults: &[Fault]) {
+    pub(super) fn name_faults(&mut self, faults: &[Fault]) {
         self.faults = faults.to_vec();
         for f in faults {
             if self.episode.as_mut().is_some_and(|e| e.name(f)) {
-                self.out.push(Action::Tell(Notice::Fault {
-                    id: f.id(),
-                    text: f.to_string(),
-                    curable: f.curable(),
-                }));
+                self.tell_fault(f);
             }
         }
     }

@@ -22,13 +22,22 @@ impl Core {
         if self.healthy(since) {
             return self.heal(now);
         }
+        if self.mend_first(now, since) {
+            return;
+        }
         let faults = diagnose(&self.k, now, since);
         if self.control_has_answered(since, &faults) {
+            self.name_faults(&faults);
             return self.cure(now, since, &[Cure::Renew], &faults);
         }
         let hopeless =
             |f: &Fault| matches!(f, Fault::NeedsPerson { .. } | Fault::OutsideDown { .. });
         if faults.iter().any(hopeless) {
+            return self.decide(moment, since, faults);
+        }
+        // What the kernel has lost does not come back by waiting.
+        let lost = |f: &Fault| matches!(f, Fault::LostState { .. });
+        if after.is_empty() && faults.iter().any(lost) {
             return self.decide(moment, since, faults);
         }
         if now < until {
@@ -49,7 +58,7 @@ impl Core {
 
     /// True when a renewal was held back only because the control server had not answered yet: a
     /// handshake with it takes longer than the datagrams that proved the path.
-    fn control_has_answered(&self, since: Time, faults: &[Fault]) -> bool {
+    pub(super) fn control_has_answered(&self, since: Time, faults: &[Fault]) -> bool {
         let tried = self.episode.as_ref().is_some_and(|e| e.tried.renew > 0);
         !tried
             && self.policy.allowed.renew
@@ -69,7 +78,7 @@ impl Core {
         if t.api != Api::Answers || t.backend != Backend::Running || !k.path_open(since) {
             return false;
         }
-        if k.tailnet_read.is_none_or(|at| at < k.epoch.since) {
+        if k.tailnet_read.is_none_or(|at| at < k.epoch.since) || !t.lost.what.is_empty() {
             return false;
         }
         let control = k.standing(Purpose::Control);
@@ -84,6 +93,9 @@ impl Core {
     }
 
     pub(super) fn heal(&mut self, now: Time) {
+        if self.k.drilled.is_some() {
+            return self.drill_well(now);
+        }
         let acted = self.episode.as_ref().is_some_and(|e| !e.acts.is_empty());
         self.end(
             now,
@@ -94,7 +106,8 @@ impl Core {
         );
     }
 
-    pub(super) fn end(&mut self, now: Time, outcome: Outcome) {
+    /// Nothing more is to be done for now.
+    pub(super) fn rest_quietly(&mut self, now: Time) {
         self.stage = Stage::Quiet;
         self.rests = 0;
         self.again = false;
@@ -102,6 +115,10 @@ impl Core {
         self.return_at = now;
         self.recheck_at = now + RECHECK_EVERY;
         self.faults.retain(|f| !f.curable());
+    }
+
+    pub(super) fn end(&mut self, now: Time, outcome: Outcome) {
+        self.rest_quietly(now);
         // What was kept for the flows of the old way is not needed any more.
         for f in Family::BOTH {
             if self.k.steering[f.at()].keep.take().is_some() {
@@ -113,11 +130,12 @@ impl Core {
             return;
         };
         e.ended = Some((now, outcome));
+        let rehearsed = self.close_drill(now, &mut e);
         // A look that found nothing at all is no episode worth keeping.
-        if e.acts.is_empty() && e.faults.is_empty() {
+        if e.acts.is_empty() && e.faults.is_empty() && e.drill.is_none() {
             return self.tell(Notice::Well);
         }
-        if outcome != Outcome::NeedsPerson {
+        if outcome != Outcome::NeedsPerson && !rehearsed {
             self.tell(Notice::Healed {
                 seconds: e.lasted(now).as_secs_f64(),
                 text: outcome.word().to_string(),
