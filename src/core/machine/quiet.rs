@@ -19,6 +19,9 @@ impl Core {
             self.other_at = now + self.policy.other_interval;
             self.beat_others(now);
         }
+        if self.recheck_at <= now {
+            self.recheck(now);
+        }
         self.look_at_silent(now);
         self.ask_control(now);
         let well = self.faults.is_empty() && self.k.tailnet.api == Api::Answers;
@@ -116,6 +119,30 @@ impl Core {
         }
     }
 
+    /// Asks in full where something is wrong that short rounds cannot see: a portal that somebody
+    /// may have passed, names, TLS, large packets, the clock.
+    fn recheck(&mut self, now: Time) {
+        self.recheck_at = now + RECHECK_EVERY;
+        let odd = |j: &Judgement| j.verdict == Verdict::Portal || j.flaws.any();
+        let uplinks = self.k.verdicts.iter().filter(|(_, j)| odd(j));
+        let uplinks: Vec<_> = uplinks.map(|(key, _)| key.clone()).collect();
+        for f in Family::BOTH {
+            if odd(&self.k.path(f).judgement) {
+                self.probe_path(now, f, Effort::Burst);
+            }
+        }
+        for (name, f) in uplinks {
+            self.probe_uplink(now, &name, f, Effort::Burst);
+        }
+    }
+
+    /// True when [`Core::recheck`] has something to ask.
+    pub(super) fn odd(&self) -> bool {
+        let paths = self.k.paths.iter().map(|p| &p.judgement);
+        let mut all = self.k.verdicts.values().chain(paths);
+        all.any(|j| j.verdict == Verdict::Portal || j.flaws.any())
+    }
+
     pub(super) fn since_look(&self, now: Time) -> Duration {
         now.saturating_sub(self.k.tailnet_read.unwrap_or_default())
     }
@@ -186,7 +213,8 @@ impl Core {
     /// Open without a break for the hold, with an answer not older than `fresh`.
     fn stable(&self, now: Time, name: &str, family: Family, fresh: Duration) -> bool {
         self.k.verdict(name, family).is_some_and(|j| {
-            j.verdict == Verdict::Open
+            // Its own resolvers are not missed where the router's answers all the same.
+            (j.verdict == Verdict::Open || j.verdict.is_open() && self.k.names_work())
                 && j.steady_since
                     .is_some_and(|t| now.saturating_sub(t) >= self.hold())
                 && j.judged_at.is_some_and(|t| now.saturating_sub(t) <= fresh)
