@@ -150,6 +150,8 @@ pub struct World {
     whole_since: Option<Duration>,
     /// Mending puts nothing back (the kernel refuses).
     pub mending_fails: bool,
+    /// Just now the kernel has no way for the mark.
+    pub no_way: bool,
 }
 
 impl World {
@@ -197,6 +199,7 @@ impl World {
             lost: None,
             whole_since: None,
             mending_fails: false,
+            no_way: false,
         };
         w.reconnect(true, true);
         let start = Event::Changed {
@@ -633,7 +636,7 @@ impl World {
                     self.after(MS, Ev::Tell(Input::Uplinks(self.uplinks())));
                 }
                 if *look != Look::Tailnet {
-                    let route = self.path().map(|i| Route {
+                    let route = self.path().filter(|_| !self.no_way).map(|i| Route {
                         device: DEVICES[i].into(),
                         gateway: None,
                         source: Some(World::address(i)),
