@@ -88,6 +88,7 @@ fn every_option_reaches_its_place() {
         enabled: false,
         log_level: LevelFilter::Debug,
         uplinks: vec!["wan".to_owned(), "wwan".to_owned()],
+        metered: vec!["wwan".to_owned()],
         targets: vec![
             Target::Derp,
             Target::Tcp {

@@ -33,6 +33,8 @@ pub struct Settings {
     pub log_level: LevelFilter,
     /// netifd's names of the uplinks, best first; empty: find them.
     pub uplinks: Vec<String>,
+    /// Names of the uplinks that cost by volume.
+    pub metered: Vec<String>,
     /// Whose answer proves an uplink open; never empty.
     pub targets: Vec<Target>,
     /// How to learn a public address; empty: do not.
@@ -89,6 +91,7 @@ impl Default for Settings {
             enabled: false,
             log_level: LevelFilter::Info,
             uplinks: Vec::new(),
+            metered: Vec::new(),
             targets: Vec::new(),
             external_ip: Vec::new(),
             interval: Duration::ZERO,

@@ -116,6 +116,13 @@ pub const OPTIONS: &[Opt] = &[
         since: "0.1",
     },
     Opt {
+        name: "metered",
+        kind: Kind::Uplinks(|s| &mut s.metered),
+        default: &[],
+        help: "Interfaces or devices that cost by volume: chosen last, asked seldom and with few bytes.",
+        since: "0.1",
+    },
+    Opt {
         name: "target",
         kind: Kind::Targets(|s| &mut s.targets),
         default: &["derp", "tcp:8.8.8.8:53", "tcp:1.1.1.1:53"],

@@ -85,6 +85,8 @@ pub struct Uplink {
     pub device: String,
     pub v4: Option<Way>,
     pub v6: Option<Way>,
+    /// It costs by volume.
+    pub metered: bool,
 }
 
 impl Uplink {

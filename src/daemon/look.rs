@@ -45,11 +45,14 @@ impl Daemon {
 
     pub(super) fn uplinks(&mut self) -> Option<Input> {
         match uplinks::devices(&mut self.netlink) {
-            Ok(devices) => Some(Input::Uplinks(uplinks::join(
-                &devices,
-                &self.interfaces,
-                &self.settings.uplinks,
-            ))),
+            Ok(devices) => {
+                let wanted = &self.settings.uplinks;
+                let mut found = uplinks::join(&devices, &self.interfaces, wanted);
+                for u in &mut found {
+                    u.metered = self.settings.metered.iter().any(|name| u.is(name));
+                }
+                Some(Input::Uplinks(found))
+            }
             Err(e) => {
                 warn!(target: LOG, "{e}");
                 None

@@ -777,7 +777,7 @@ mod tests {
             ..Rule::to_table(Family::V4, 5270, TABLE)
         };
         for foreign in [narrow, inverted] {
-            assert_eq!(base(&[foreign.clone()]), None);
+            assert_eq!(base(std::slice::from_ref(&foreign)), None);
             let mut held = usual();
             held.rules = vec![foreign];
             assert!(missing(None, &held, &claims(&PEER)).is_empty());

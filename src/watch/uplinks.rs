@@ -167,6 +167,7 @@ fn uplink(device: &Device, interfaces: &[Interface]) -> Uplink {
         device: device.name.clone(),
         v4: way(Family::V4, &device.v4),
         v6: way(Family::V6, &device.v6),
+        metered: false,
     }
 }
 

@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use tailover::core::budget::Limits;
 use tailover::core::ladder::Allowed;
+use tailover::core::signs::{Pulse, Resending, Traffic};
 use tailover::core::tailnet::{Api, Backend, Flow, Lost, Purpose, Tailnet};
 use tailover::core::{
     Action, By, Core, Cure, Effort, Event, Family, Finding, Input, Look, Moment, Notice, Policy,
-    Report, Route, Scope, Stage, Steering, Uplink, Way,
+    Report, Route, Scope, Stage, Steering, Uplink, Way, LEAVE_FOR,
 };
 
 pub const MS: Duration = Duration::from_millis(1);
@@ -74,6 +75,12 @@ pub enum Fault {
     Lose {
         mendable: bool,
     },
+    /// The owner rehearses the loss of that uplink, and stays away for `stay` seconds.
+    Drill {
+        uplink: usize,
+        stay: u8,
+    },
+    DrillStop,
 }
 
 #[derive(Clone, Debug)]
@@ -125,6 +132,8 @@ pub struct World {
     pub v6_untold: bool,
     last_control: Duration,
     steering: [Steering; 2],
+    /// Devices that peers are kept off, and until when the kernel does so.
+    pub left: (Vec<String>, Duration),
     running: bool,
     hung: bool,
     unhung: Option<Duration>,
@@ -144,6 +153,11 @@ pub struct World {
     restarts: Vec<Duration>,
     mild_since_health: bool,
     only_restart: bool,
+    /// From the order of a nudge to its report: it waits for peers.
+    pub nudge_takes: Duration,
+    /// A peer pings this router four times a second.
+    pub peer_talks: bool,
+    counted: Counted,
     /// What the kernel has lost of tailscaled's: whether that can be mended.
     lost: Option<bool>,
     /// When nothing was lost any more.
@@ -152,6 +166,16 @@ pub struct World {
     pub mending_fails: bool,
     /// Just now the kernel has no way for the mark.
     pub no_way: bool,
+    /// Until when a drill that was asked for may go back without the hold.
+    drill_until: Duration,
+}
+
+/// The kernel's packet counters, and when they were brought up to date.
+#[derive(Clone, Debug, Default)]
+struct Counted {
+    at: Duration,
+    devices: [Traffic; 2],
+    tunnel: Traffic,
 }
 
 impl World {
@@ -178,6 +202,7 @@ impl World {
             v6_untold: false,
             last_control: Duration::ZERO,
             steering: Default::default(),
+            left: Default::default(),
             running: true,
             hung: false,
             unhung: None,
@@ -194,12 +219,16 @@ impl World {
             wake: None,
             dice,
             restarts: vec![],
+            nudge_takes: 50 * MS,
+            peer_talks: false,
+            counted: Counted::default(),
             mild_since_health: false,
             only_restart,
             lost: None,
             whole_since: None,
             mending_fails: false,
             no_way: false,
+            drill_until: Duration::ZERO,
         };
         w.reconnect(true, true);
         let start = Event::Changed {
@@ -305,6 +334,14 @@ impl World {
                 self.after(400 * MS, tell);
             }
             Fault::Lose { .. } => {}
+            Fault::Drill { uplink, stay } => {
+                let stay = S * u32::from(stay);
+                // Its limit, the acts before and after, and the way back.
+                self.drill_until = self.now + stay + 120 * S;
+                let uplink = NAMES[uplink].to_string();
+                self.step(Input::Drill { uplink, stay });
+            }
+            Fault::DrillStop => self.step(Input::DrillStop),
         }
         self.note_life();
     }
@@ -393,6 +430,7 @@ impl World {
                     metric: Some([10, 20][i]),
                 }),
                 v6: None,
+                metered: i == 1,
             })
             .collect()
     }
@@ -493,6 +531,46 @@ impl World {
         self.control = None;
         self.derp = None;
         self.queue.retain(|_, e| !matches!(e, Ev::Reconnect { .. }));
+    }
+
+    /// Counters as the kernel would show them; pings go both ways, what nobody answers is resent.
+    fn pulse(&mut self) -> Pulse {
+        let passed = (self.now - self.counted.at).as_millis() as u64;
+        self.counted.at = self.now;
+        let pings = if self.peer_talks { passed / 250 } else { 0 };
+        let path = self.path();
+        for (i, name) in DEVICES.iter().enumerate() {
+            let c = &mut self.counted.devices[i];
+            c.device = (*name).into();
+            if path == Some(i) {
+                let alive = self.isps[i].alive && self.isps[i].carrier;
+                c.sent += pings;
+                c.received += if alive { pings } else { 0 };
+            }
+        }
+        let heard = path.is_some_and(|i| self.open(i)) && self.well();
+        let c = &mut self.counted.tunnel;
+        c.device = "tailscale0".into();
+        c.received += if heard { pings } else { 0 };
+        c.sent += if heard { pings } else { 0 };
+        // The kernel's pauses begin with 200 ms and double (RFC 6298).
+        let server_gone = (!self.control_up).then_some(self.last_control);
+        let resending = match (&self.control, self.control_lost.or(server_gone)) {
+            (Some(l), Some(lost)) if self.peer_talks && self.now > lost => {
+                let waits = (self.now - lost).as_secs_f64() / 0.2 + 1.0;
+                vec![Resending {
+                    local: SocketAddr::new(World::address(l.device), l.port),
+                    remote: "198.51.100.10:443".parse().expect("an address"),
+                    times: waits.log2() as u32,
+                }]
+            }
+            _ => vec![],
+        };
+        Pulse {
+            uplinks: self.counted.devices.to_vec(),
+            tunnel: Some(self.counted.tunnel.clone()),
+            resending,
+        }
     }
 
     fn tailnet(&self) -> Tailnet {
@@ -624,6 +702,11 @@ impl World {
             self.judge(&action);
             self.carry_out(action);
         }
+        let used = self.core.knowledge().steering[0].to.as_ref();
+        if used.is_some_and(|hop| self.left.0.contains(&hop.device)) && self.now < self.left.1 {
+            let text = format!("peers are kept off the uplink in use at {:?}", self.now);
+            self.broken.push(text);
+        }
         if *self.core.stage() == Stage::Quiet && self.core.faults().is_empty() {
             self.mild_since_health = false;
         }
@@ -634,6 +717,11 @@ impl World {
             Action::Look(look) => {
                 if *look == Look::All {
                     self.after(MS, Ev::Tell(Input::Uplinks(self.uplinks())));
+                }
+                if *look == Look::Pulse {
+                    let pulse = self.pulse();
+                    self.after(Duration::ZERO, Ev::Tell(Input::Pulse(pulse)));
+                    return;
                 }
                 if *look != Look::Tailnet {
                     let route = self.path().filter(|_| !self.no_way).map(|i| Route {
@@ -665,7 +753,7 @@ impl World {
             Action::Nudge => {
                 self.mild_since_health = true;
                 self.reconnect(false, true);
-                self.cured(50 * MS, Cure::Nudge);
+                self.cured(self.nudge_takes, Cure::Nudge);
             }
             Action::Mend => {
                 self.mild_since_health = true;
@@ -705,6 +793,7 @@ impl World {
             }
             Action::Wake(at) => self.wake = Some(*at),
             Action::Tell(n) => self.notices.push((self.now, n.clone())),
+            Action::Leave(devices) => self.left = (devices.clone(), self.now + LEAVE_FOR),
             Action::Exit => {}
         }
         self.acts.push(Act {
@@ -861,6 +950,7 @@ impl World {
                         .open_since
                         .is_some_and(|t| self.now - t > 10 * S)
                     && !stable
+                    && !(self.now <= self.drill_until && self.open(0))
                 {
                     broken("promise 7: back to an uplink that was not stable");
                 }

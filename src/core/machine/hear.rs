@@ -25,6 +25,8 @@ impl Core {
             Input::Wake => self.woken_for = None,
             Input::Recover { force } => self.take_recover(now, force),
             Input::Policy(policy) => self.policy = policy,
+            Input::Drill { uplink, stay } => self.take_drill(now, uplink, stay),
+            Input::DrillStop => self.take_drill_stop(),
             Input::Stop => self.stop(now),
         }
     }
@@ -193,6 +195,7 @@ impl Core {
                 // Public addresses belong to uplinks; another way has another one.
                 self.k.paths[f.at()].judgement = Judgement::default();
                 self.k.paths[f.at()].usual_rtt = None;
+                self.forget_left(now, f, old.as_ref());
                 moved.push(f);
             }
         }
@@ -204,7 +207,7 @@ impl Core {
         if moved.is_empty() {
             return;
         }
-        self.k.epoch = Epoch::begin(now, &self.k.tailnet.flows, false);
+        self.k.epoch = Epoch::begin(now, &self.k.tailnet.flows, self.drill_is_over());
         match self.stage {
             Stage::Proving { .. } => {
                 for f in moved {
@@ -226,6 +229,22 @@ impl Core {
                     .join(", ");
                 self.prove(now, text);
             }
+        }
+    }
+
+    /// An uplink that the mark was moved away from has to prove itself again, from now, before the
+    /// mark goes back. One that is drilled did not fail.
+    fn forget_left(&mut self, now: Time, family: Family, old: Option<&Route>) {
+        let left = self.left[family.at()].as_ref();
+        let Some(left) = old.map(|r| &r.device).filter(|d| left == Some(*d)) else {
+            return;
+        };
+        if self.k.drilled(left, family) {
+            return;
+        }
+        for u in self.k.uplinks.iter().filter(|u| u.device == *left) {
+            let key = (u.name.clone(), family);
+            self.k.verdicts.entry(key).or_default().forget(now);
         }
     }
 
