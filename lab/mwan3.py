@@ -40,8 +40,6 @@ class Mwan3:
         self.online = {name for isp in plan.ISPS for name in (isp.wan, isp.wan6)}
         # Interfaces that netifd has taken down lose their rules and tables.
         self.down = set()
-        # Networks that a rule of the owner's leaves alone (`use_policy default`).
-        self.spared = []
 
     def start(self):
         """Sets up rules, tables and chains, like `mwan3 start`."""
@@ -207,9 +205,6 @@ class Mwan3:
         for policy in _POLICIES:
             chains.append(f"mwan3_policy_{policy}")
             lines += self._policy(policy, family)
-        for network in self.spared:
-            if (":" in network) == (family == 6):
-                lines.append(f"-A mwan3_rules -d {network} {_NO_MARK} -j MARK --set-xmark {_DEFAULT}")
         to_policy = f"{_NO_MARK} -j mwan3_policy_wan_wanb"
         lines.append(f"-A mwan3_rules -p tcp -m multiport --dports 443 {to_policy}")
         lines.append(f"-A mwan3_rules {to_policy}")

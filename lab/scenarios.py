@@ -258,7 +258,6 @@ SCENARIOS = [
     Scenario(losses.address_deleted, tailover=True),
     Scenario(losses.netmap_changes, tailover=True),
     Scenario(losses.boot_race, tailover=True, restarts=3),
-    Scenario(losses.boot_race_spared, tailover=True, rare=True, restarts=2),
     Scenario(losses.device_down, tailover=True, rare=True),
     Scenario(losses.flushed_before_start, tailover=True, rare=True),
     Scenario(losses.flushed_while_dark, tailover=True, rare=True),

@@ -703,6 +703,29 @@ fn what_cannot_be_mended_waits_for_the_control_server() {
 }
 
 #[test]
+fn a_way_that_is_missing_for_a_moment_is_not_gone() {
+    use tailover::core::Event;
+    let rules = || Event::Kernel {
+        what: "IPv4 rule 1310".into(),
+    };
+    let mut w = settled();
+    w.notices.clear();
+    // mwan3's stop: between two of its deletions the mark meets the rule `unreachable`.
+    w.no_way = true;
+    w.tell(rules());
+    w.run(250 * MS);
+    w.no_way = false;
+    w.tell(rules());
+    w.run(10 * S);
+    assert_eq!(w.notices.len(), 0, "{:?}", w.notices);
+    w.no_way = true;
+    w.tell(rules());
+    w.run(S);
+    let gone = |n: &Notice| matches!(n, Notice::Trigger(why) if why.contains("path is gone"));
+    assert!(w.notices.iter().any(|(_, n)| gone(n)), "{:?}", w.notices);
+}
+
+#[test]
 fn a_failover_and_lost_routes_at_once_are_both_cured() {
     let mut w = settled();
     w.inject(Fault::Lose { mendable: true });

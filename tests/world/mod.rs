@@ -192,6 +192,8 @@ pub struct World {
     whole_since: Option<Duration>,
     /// Mending puts nothing back (the kernel refuses).
     pub mending_fails: bool,
+    /// Just now the kernel has no way for the mark.
+    pub no_way: bool,
     /// Until when a drill that was asked for may go back without the hold.
     drill_until: Duration,
 }
@@ -261,6 +263,7 @@ impl World {
             lost: None,
             whole_since: None,
             mending_fails: false,
+            no_way: false,
             drill_until: Duration::ZERO,
         };
         w.reconnect(true, true);
@@ -820,7 +823,7 @@ impl World {
                     return;
                 }
                 if *look != Look::Tailnet {
-                    let route = self.path().map(|i| Route {
+                    let route = self.path().filter(|_| !self.no_way).map(|i| Route {
                         device: DEVICES[i].into(),
                         gateway: None,
                         source: Some(World::address(i)),

@@ -191,6 +191,10 @@ impl Core {
         self.k.paths_read = Some(now);
         let mut moved = Vec::new();
         for (f, route) in Family::BOTH.into_iter().zip(routes) {
+            if route.is_none() && !self.is_gone(now, f) {
+                continue;
+            }
+            self.away[f.at()] = Away::No;
             let old = std::mem::replace(&mut self.k.paths[f.at()].route, route);
             if old != self.k.paths[f.at()].route {
                 // Public addresses belong to uplinks; another way has another one.
@@ -269,6 +273,15 @@ impl Core {
                 self.probe_uplink(now, &name, f, Effort::Burst);
             }
         }
+    }
+
+    /// Whether a path that the kernel does not know just now is gone, or only away.
+    fn is_gone(&mut self, now: Time, family: Family) -> bool {
+        let away = &mut self.away[family.at()];
+        if *away == Away::No && self.k.paths[family.at()].route.is_some() {
+            *away = Away::Since(now);
+        }
+        !matches!(away, Away::Since(_))
     }
 
     fn take_tailnet(&mut self, now: Time, mut tailnet: Tailnet) {

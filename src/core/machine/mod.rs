@@ -89,6 +89,10 @@ const FLAP_MOST: u32 = 3;
 /// Verdicts of uplinks that went away are kept for their public address, up to this many.
 const VERDICTS_KEPT: usize = 128;
 
+/// A path that is away for less is not gone: mwan3's stop takes tailscaled's rules one by one, and
+/// between two of them the mark has no way.
+const GONE_FOR: Duration = Duration::from_millis(400);
+
 /// How long a healthy tailnet may be waited for when nothing wrong can be named.
 const UNNAMED_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -128,6 +132,16 @@ impl Stage {
             Stage::Resting { .. } => "resting",
         }
     }
+}
+
+/// A path that the kernel knew and does not know just now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Away {
+    #[default]
+    No,
+    Since(Time),
+    /// When the next look does not find it either, it is gone.
+    TooLong,
 }
 
 /// The pure state machine.
@@ -170,6 +184,8 @@ pub struct Core {
     version: String,
     /// The path was moved and has not been read since.
     path_unread: bool,
+    /// Whether the kernel has no way for the mark just now, in each family.
+    away: [Away; 2],
     /// The second look at lost state was asked for and has not come.
     loss_asked: bool,
     /// Lost state was put back and the kernel has not been read since.
@@ -219,6 +235,7 @@ impl Core {
             pid: None,
             version: String::new(),
             path_unread: false,
+            away: Default::default(),
             loss_asked: false,
             loss_unread: false,
             before: Default::default(),
@@ -317,6 +334,11 @@ impl Core {
         if matches!(self.stage, Stage::Quiet | Stage::Resting { .. }) && self.silent(now) {
             at = at.min(now + SILENT_EVERY);
         }
+        for away in &self.away {
+            if let Away::Since(since) = away {
+                at = at.min(*since + GONE_FOR);
+            }
+        }
         let deadlines = self
             .k
             .verdicts
@@ -343,6 +365,12 @@ impl Core {
         if self.settle_at.is_some_and(|t| t <= now) {
             self.settle_at = None;
             self.out.push(Action::Look(Look::All));
+        }
+        for away in &mut self.away {
+            if matches!(away, Away::Since(t) if *t + GONE_FOR <= now) {
+                *away = Away::TooLong;
+                self.out.push(Action::Look(Look::Paths));
+            }
         }
         if self.loss_sure_at().is_some_and(|t| t <= now) {
             self.loss_asked = true;
