@@ -40,6 +40,8 @@ class Mwan3:
         self.online = {name for isp in plan.ISPS for name in (isp.wan, isp.wan6)}
         # Interfaces that netifd has taken down lose their rules and tables.
         self.down = set()
+        # Networks that a rule of the owner's sends by the main table (policy `default`).
+        self.by_main = {4: [], 6: []}
 
     def start(self):
         """Sets up rules, tables and chains, like `mwan3 start`."""
@@ -196,6 +198,9 @@ class Mwan3:
         for policy in _POLICIES:
             chains.append(f"mwan3_policy_{policy}")
             lines += self._policy(policy, family)
+        for network in self.by_main[family]:
+            rule = f"-A mwan3_rules -d {network} {_NO_MARK}"
+            lines.append(f"{rule} -j MARK --set-xmark {_DEFAULT}")
         to_policy = f"{_NO_MARK} -j mwan3_policy_wan_wanb"
         lines.append(f"-A mwan3_rules -p tcp -m multiport --dports 443 {to_policy}")
         lines.append(f"-A mwan3_rules {to_policy}")

@@ -21,10 +21,7 @@ impl Core {
                             self.k.verdicts.entry(key).or_default().forget(now);
                         }
                     }
-                    let why = fault_text(
-                        faults,
-                        |x| matches!(x, Fault::PinnedRoute { family, .. } if family == f),
-                    );
+                    let why = fault_text(faults, |x| x.moves() == Some(*f));
                     self.order_steer(now, *f, steering, &why);
                     if let Some(e) = &mut self.episode {
                         e.tried.steer[f.at()] += 1;

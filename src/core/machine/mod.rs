@@ -5,6 +5,7 @@
 mod cure;
 mod hear;
 mod leave;
+mod pins;
 mod prove;
 mod quiet;
 mod suspect;
@@ -22,7 +23,7 @@ use crate::core::tailnet::{Api, Backend, Epoch, Purpose, Tailnet};
 use crate::core::uplink::{Family, Route, Uplink};
 use crate::core::verdict::{Change, Finding, Judgement, Scope, Verdict};
 use crate::core::{
-    Action, Effort, Event, Hop, Input, Knowledge, Look, Moment, Notice, Path, Policy, Report,
+    Action, Effort, Event, Hop, Input, Knowledge, Look, Moment, Notice, Path, Pin, Policy, Report,
     Steering, Time,
 };
 
@@ -154,6 +155,7 @@ pub struct Core {
     went_back: Option<Time>,
     flaps: u32,
     leave: leave::Leave,
+    pins: pins::Pins,
     woken_for: Option<Time>,
     out: Vec<Action>,
 }
@@ -190,6 +192,7 @@ impl Core {
             went_back: None,
             flaps: 0,
             leave: leave::Leave::default(),
+            pins: pins::Pins::default(),
             woken_for: None,
             out: Vec::new(),
         }
@@ -234,6 +237,7 @@ impl Core {
         self.expire(now);
         self.go_on(moment);
         self.mind_metered(now);
+        self.mind_pins(now);
         self.wake(now);
         std::mem::take(&mut self.out)
     }
