@@ -99,7 +99,7 @@ def flows_held_by_mwan3(world):
     finally:
         router.stop_tailover()
         world.isp1.restore()
-        router.mwan3.by_main = {4: [], 6: []}
+        router.mwan3.spared = []
         router.connected(plan.ISP1)
         world.node.restart()
 
@@ -134,7 +134,7 @@ _F5 = "F5-conntrack-pin"
 def _without_mwan3s_priorities(world):
     """Has tailscaled start as if there were no mwan3, and the tailnet work all the same."""
     router = world.router
-    router.mwan3.by_main = {4: ["100.64.0.0/10"], 6: ["fd7a:115c:a1e0::/48"]}
+    router.mwan3.spared = ["100.64.0.0/10", "fd7a:115c:a1e0::/48"]
     router.connected(plan.ISP1)
     # The pings' own flows have marks of before.
     for family in ("ipv4", "ipv6"):

@@ -80,7 +80,10 @@ class Internet:
                 [BIN / "derper", "-c", "/run/derper.key", "-certmode", "manual"]
                 + ["-certdir", "/run/certs", "-hostname", v4, "-a", ":443"],
             )
-        self.headscale.spawn("headscale", [BIN / "headscale", "serve"])
+        self._start_control()
+
+    def _start_control(self):
+        self._control = self.headscale.spawn("headscale", [BIN / "headscale", "serve"])
 
     def await_ready(self):
         """Waits until the control server and the relays answer."""
@@ -100,6 +103,12 @@ class Internet:
         )
         return json.loads(made)["key"]
 
+    def approve_routes(self, name, routes):
+        """Lets the node of that host name route these networks; an empty text lets it none."""
+        nodes = json.loads(self._headscale("nodes", "list", "-o", "json"))
+        number = next(node["id"] for node in nodes if node["name"] == name)
+        self._headscale("nodes", "approve-routes", "-i", str(number), "-r", routes)
+
     def _headscale(self, *arguments):
         return self.headscale.run([BIN / "headscale", *arguments])
 
@@ -107,9 +116,17 @@ class Internet:
         """The control server's network goes silent; the relays stay."""
         self.net.sh(_control("-I"))
 
+    def control_killed(self):
+        """The control server's process dies: its connections are reset, new ones refused."""
+        self._control.kill()
+        self._control.wait()
+
     def control_up(self):
-        """Undoes `control_down`, also when it was never done."""
+        """Undoes both, also when neither was done."""
         self.net.sh(_control("-D"), check=False)
+        if self._control.poll() is not None:
+            self._start_control()
+            wait_until(lambda: _listens(self.headscale, 443), 20, "headscale on port 443")
 
     def attach(self, host, device, v4, v6, routes):
         """Cables a host's uplink: `v4`/`v6` are net's addresses with prefix length,

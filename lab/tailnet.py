@@ -22,6 +22,9 @@ class Node:
 
     def __init__(self, host):
         self.host = host
+        # Where it listens, if not at the usual place; whether its build says that it is online.
+        self.socket = None
+        self.says_online = True
 
     def start(self):
         """Starts tailscaled; nobody respawns it."""
@@ -49,9 +52,13 @@ class Node:
         """`tailscale down`, as its user types it."""
         self.host.run([BIN / "tailscale", "down"])
 
+    def set(self, *flags):
+        """`tailscale set`, which changes only what is named."""
+        self.host.run([BIN / "tailscale", "set", *flags])
+
     def call(self, method, path, body=None, timeout=3):
         """One LocalAPI call; returns status code and text. Raises OSError."""
-        connection = _UnixConnection(str(self.host.path(_SOCKET)), timeout)
+        connection = _UnixConnection(str(self.host.path(self.socket or _SOCKET)), timeout)
         try:
             connection.request(method, f"/localapi/v0/{path}", body)
             answer = connection.getresponse()
@@ -90,6 +97,8 @@ class Node:
 
     def online(self):
         """Whether it says that it is online; False too when it does not answer."""
+        if not self.says_online:
+            return self.answers()
         try:
             return bool(self.status(False)["Self"]["Online"])
         except (OSError, KeyError, TypeError, ValueError):

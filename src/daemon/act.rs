@@ -42,21 +42,28 @@ impl Daemon {
             Action::Nudge => {
                 let tailnet = Rc::clone(&self.tailnet);
                 self.cure(Cure::Nudge, async move {
-                    tailscaled::nudge(tailnet.api()).await
+                    tailscaled::nudge(&tailnet.api()).await
                 });
             }
             Action::Renew => {
                 let tailnet = Rc::clone(&self.tailnet);
                 self.cure(Cure::Renew, async move {
-                    tailscaled::renew(tailnet.api()).await
+                    tailscaled::renew(&tailnet.api()).await
                 });
             }
-            Action::Mend => {}
+            Action::Mend => {
+                let tailnet = Rc::clone(&self.tailnet);
+                self.cure(Cure::Mend, async move {
+                    // What was seen a moment ago may be wanted no more: ask again just before.
+                    let missing = tailnet.kernel().missing(&tailnet.api()).await?;
+                    mend::mend(&missing)
+                });
+            }
             Action::Restart => {
                 let tailnet = Rc::clone(&self.tailnet);
                 let (service, ubus) = (self.settings.service.clone(), self.ubus.clone());
                 self.cure(Cure::Restart, async move {
-                    restart::restart(&service, tailnet.api(), ubus.as_ref()).await
+                    restart::restart(&service, &tailnet.api(), ubus.as_ref()).await
                 });
             }
             Action::ReadPins => self.read_pins(),

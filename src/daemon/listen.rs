@@ -1,6 +1,7 @@
 //! Starts the tasks that tell of the world: ubus, rtnetlink, tailscaled's bus, signals.
 
 use super::*;
+use crate::watch::kernel::News;
 
 impl Daemon {
     /// Starts everything that tells of the world.
@@ -42,14 +43,29 @@ impl Daemon {
 
     fn spawn_kernel_watch(&self) {
         let (outbox, protocol) = (self.outbox.clone(), self.place().protocol);
+        let tailnet = Rc::clone(&self.tailnet);
         self.executor
             .spawn(async move {
+                let mut calm = Calm::default();
                 loop {
                     match Monitor::open() {
                         Ok(mut monitor) => loop {
-                            match kernel::next(&mut monitor, protocol).await {
-                                Ok(event) => {
+                            match next_or_calm(&mut monitor, protocol, &calm).await {
+                                Ok(Some(news)) => {
+                                    if news.of_tailscaled {
+                                        tailnet.kernel().changed();
+                                        calm.stirred(Instant::now());
+                                    }
+                                    let Some(event) = news.event else { continue };
                                     if outbox.send(Said::Core(Input::Event(event))).await.is_err() {
+                                        return;
+                                    }
+                                }
+                                Ok(None) => {
+                                    calm.looked(Instant::now());
+                                    let what = "what tailscaled has in the kernel changed".into();
+                                    let event = Input::Event(Event::Tailscaled { what });
+                                    if outbox.send(Said::Core(event)).await.is_err() {
                                         return;
                                     }
                                 }
@@ -74,8 +90,11 @@ impl Daemon {
             .spawn(async move {
                 loop {
                     let mask = mask::INITIAL_STATE | mask::RATE_LIMIT;
-                    if let Ok(mut bus) = tailnet.api().watch_bus(mask).await {
+                    let bus = tailnet.api().watch_bus(mask).await;
+                    tailnet.set_bus(has_bus(&bus));
+                    if let Ok(mut bus) = bus {
                         while let Ok(notify) = bus.next().await {
+                            tailnet.heard_bus();
                             let Some(now) = notify.state else { continue };
                             if state.replace(Some(now)) == Some(now) {
                                 continue;
@@ -86,6 +105,7 @@ impl Daemon {
                                 return;
                             }
                         }
+                        tailnet.set_bus(None);
                         if state.take().is_some() {
                             let what = "tailscaled closed its bus".into();
                             let event = Input::Event(Event::Tailscaled { what });
@@ -94,7 +114,11 @@ impl Daemon {
                             }
                         }
                     }
-                    Timer::after(BUS_RETRY).await;
+                    let pause = match tailnet.has_bus() {
+                        Some(false) => BUS_ABSENT,
+                        _ => BUS_RETRY,
+                    };
+                    Timer::after(pause).await;
                 }
             })
             .detach();
@@ -123,6 +147,33 @@ impl Daemon {
     }
 }
 
+/// The next change of the kernel, or `None` when it is time to look at what changed before.
+async fn next_or_calm(
+    monitor: &mut Monitor,
+    protocol: u8,
+    calm: &Calm,
+) -> io::Result<Option<News>> {
+    let news = async { kernel::next(monitor, protocol).await.map(Some) };
+    let Some(at) = calm.due() else {
+        return news.await;
+    };
+    let time = async {
+        Timer::at(at).await;
+        Ok(None)
+    };
+    // The time goes first: under a flood of changes there would be no look at all.
+    smol::future::or(time, news).await
+}
+
+/// Whether this build of tailscaled has a bus; a refusal is as good as none.
+fn has_bus(bus: &Result<Bus, Error>) -> Option<bool> {
+    match bus {
+        Ok(_) => Some(true),
+        Err(Error::Http { .. }) => Some(false),
+        Err(_) => None,
+    }
+}
+
 /// The typed signature that `ubus -v list tailover` shows.
 fn methods() -> Vec<Method> {
     vec![
@@ -130,6 +181,14 @@ fn methods() -> Vec<Method> {
         Method::new("check", &[]),
         Method::new("history", &[]),
         Method::new("recover", &[("force", Type::Bool)]),
+        Method::new(
+            "drill",
+            &[
+                ("uplink", Type::String),
+                ("seconds", Type::I32),
+                ("stop", Type::Bool),
+            ],
+        ),
         Method::new(
             "event",
             &[

@@ -2,7 +2,9 @@
 
 pub mod conntrack;
 pub mod events;
+pub mod hands;
 pub mod kernel;
+pub mod lost;
 pub mod probe;
 pub mod pulse;
 pub mod sockets;

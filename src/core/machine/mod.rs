@@ -3,8 +3,10 @@
 //! `Quiet -> Proving -> Curing -> Verifying -> Quiet`, and `Resting` where nothing can be done yet.
 
 mod cure;
+mod drill;
 mod hear;
 mod leave;
+mod outlook;
 mod pins;
 mod prove;
 mod quiet;
@@ -14,7 +16,9 @@ mod verify;
 use std::time::Duration;
 
 use crate::core::budget::Budget;
-use crate::core::diagnosis::{diagnose, needs_person};
+use crate::core::diagnosis::{
+    diagnose, needs_person, of_tailscaled, suspicion, LOST_FOR_SURE, REFUSES_TOO_LONG,
+};
 use crate::core::episode::{Episode, History, Outcome};
 use crate::core::fault::Fault;
 use crate::core::ladder::{self, Cure, Next};
@@ -23,8 +27,8 @@ use crate::core::tailnet::{Api, Backend, Epoch, Purpose, Tailnet};
 use crate::core::uplink::{Family, Route, Uplink};
 use crate::core::verdict::{Change, Finding, Judgement, Scope, Verdict};
 use crate::core::{
-    Action, Effort, Event, Hop, Input, Knowledge, Look, Moment, Notice, Path, Pin, Policy, Report,
-    Steering, Time,
+    Action, Drilled, Effort, Event, Hop, Input, Knowledge, Look, Moment, Notice, Path, Pin, Policy,
+    Report, Steering, Time,
 };
 
 /// With the word of netifd or mwan3 that the path's uplink is down, and another uplink answering,
@@ -44,7 +48,12 @@ const ANSWER_COUNTS: Duration = Duration::from_secs(60);
 const CONTROL_FRESH: Duration = Duration::from_secs(5);
 
 /// How often tailscaled is looked at while it does not answer.
-const SILENT_EVERY: Duration = Duration::from_secs(2);
+const SILENT_EVERY: Duration = Duration::from_secs(1);
+
+/// Pauses between two questions to a control server that is down: doubled from the first to the
+/// last.
+const ASK_CONTROL_FIRST: Duration = Duration::from_secs(10);
+const ASK_CONTROL_LAST: Duration = Duration::from_secs(60);
 
 /// How often a cure's result is looked for.
 const VERIFY_EVERY: Duration = Duration::from_millis(150);
@@ -73,10 +82,6 @@ const VERDICTS_KEPT: usize = 128;
 
 /// How long a healthy tailnet may be waited for when nothing wrong can be named.
 const UNNAMED_PATIENCE: Duration = Duration::from_secs(10);
-
-/// A control server that did not answer is asked again after this long, while tailscaled's own
-/// connection to it is not heard.
-const CONTROL_AGAIN: Duration = Duration::from_secs(60);
 
 pub use leave::LEAVE_FOR;
 
@@ -131,8 +136,6 @@ pub struct Core {
     beat_at: Time,
     other_at: Time,
     return_at: Time,
-    /// When the last assessment began.
-    proved_at: Time,
     pulse_at: Time,
     signs: Signs,
     suspicion: Option<suspect::Suspicion>,
@@ -140,14 +143,25 @@ pub struct Core {
     again: bool,
     /// Look once more when a burst of events has settled.
     settle_at: Option<Time>,
+    /// When the control server is asked again while it is down, and the pause before that.
+    ask_control_at: Time,
+    ask_control_pause: Duration,
+    /// When it was asked last.
+    control_asked: Time,
     /// When the paths are asked for again while they are unknown.
     ask_paths_at: Time,
     /// Asked to end: nothing more is ordered.
     stopped: bool,
     /// The last process of tailscaled that was seen.
     pid: Option<u32>,
+    /// Its version, or that of one before; empty at first.
+    version: String,
     /// The path was moved and has not been read since.
     path_unread: bool,
+    /// The second look at lost state was asked for and has not come.
+    loss_asked: bool,
+    /// Lost state was put back and the kernel has not been read since.
+    loss_unread: bool,
     /// The steering before the last order, should the kernel refuse that.
     before: [Steering; 2],
     /// The device that each family's mark was moved away from.
@@ -156,6 +170,8 @@ pub struct Core {
     flaps: u32,
     leave: leave::Leave,
     pins: pins::Pins,
+    /// What a drill has just turned the mark away from: it goes back there at once.
+    returning: Option<Drilled>,
     woken_for: Option<Time>,
     out: Vec<Action>,
 }
@@ -177,22 +193,28 @@ impl Core {
             beat_at,
             other_at,
             return_at: Time::ZERO,
-            proved_at: Time::ZERO,
             pulse_at: Time::ZERO,
             signs: Signs::default(),
             suspicion: None,
             again: false,
             settle_at: None,
+            ask_control_at: Time::ZERO,
+            ask_control_pause: ASK_CONTROL_FIRST,
+            control_asked: Time::ZERO,
             ask_paths_at: Time::ZERO,
             stopped: false,
             pid: None,
+            version: String::new(),
             path_unread: false,
+            loss_asked: false,
+            loss_unread: false,
             before: Default::default(),
             left: [None, None],
             went_back: None,
             flaps: 0,
             leave: leave::Leave::default(),
             pins: pins::Pins::default(),
+            returning: None,
             woken_for: None,
             out: Vec::new(),
         }
@@ -271,9 +293,15 @@ impl Core {
             if !self.ways_back().is_empty() {
                 at = at.min(self.return_at);
             }
-            if self.silent() {
-                at = at.min(now + SILENT_EVERY);
+            if self.control_down() {
+                at = at.min(self.ask_control_at);
             }
+        }
+        if let Some(sure) = self.loss_sure_at() {
+            at = at.min(sure);
+        }
+        if matches!(self.stage, Stage::Quiet | Stage::Resting { .. }) && self.silent(now) {
+            at = at.min(now + SILENT_EVERY);
         }
         let deadlines = self
             .k
@@ -284,6 +312,7 @@ impl Core {
         let suspicion = self.suspicion_due().filter(|t| *t > now);
         at = deadlines
             .chain(self.settle_at)
+            .chain(self.drill_due())
             .chain(suspicion)
             .chain([self.pulse_at])
             .fold(at, Time::min);
@@ -301,10 +330,15 @@ impl Core {
             self.settle_at = None;
             self.out.push(Action::Look(Look::All));
         }
+        if self.loss_sure_at().is_some_and(|t| t <= now) {
+            self.loss_asked = true;
+            self.out.push(Action::Look(Look::Tailnet));
+        }
         if self.pulse_at <= now {
             self.pulse_again(now);
             self.out.push(Action::Look(Look::Pulse));
         }
+        self.follow_drill(now);
         match self.stage.clone() {
             Stage::Quiet => self.quiet(now),
             Stage::Proving { since } => self.weigh(moment, since),
@@ -334,8 +368,15 @@ impl Core {
             Stage::Resting { until, .. } if until <= now => {
                 self.prove(now, "trying again".into());
             }
-            Stage::Resting { .. } => {}
+            Stage::Resting { .. } => self.look_at_silent(now),
         }
+    }
+
+    /// When a second look is to tell whether what the kernel has lost came back by itself, while
+    /// that look was not asked for.
+    fn loss_sure_at(&self) -> Option<Time> {
+        let sure = self.k.lost_since? + LOST_FOR_SURE;
+        (!self.loss_asked && self.k.tailnet_read < Some(sure)).then_some(sure)
     }
 
     fn probe_all(&mut self, now: Time, effort: Effort) {

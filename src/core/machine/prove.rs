@@ -18,7 +18,9 @@ impl Core {
     /// A burst has found the path silent: what it and the others have answered since the sign
     /// counts, so only what is still unknown is asked.
     pub(super) fn prove_suspicion(&mut self, now: Time, s: suspect::Suspicion, text: &str) {
-        self.begin_episode(now, format!("{}; {text}", s.why));
+        if self.episode.is_none() {
+            self.begin_episode(now, format!("{}; {text}", s.why));
+        }
         self.enter_proving(now, s.since);
         for f in Family::BOTH {
             let path = &self.k.path(f).judgement;
@@ -31,7 +33,7 @@ impl Core {
 
     pub(super) fn enter_proving(&mut self, now: Time, since: Time) {
         self.stage = Stage::Proving { since };
-        self.proved_at = now;
+        self.control_asked = since;
         self.suspicion = None;
         self.ask_paths_at = now + Duration::from_secs(1);
         self.settle_at = None;
@@ -46,7 +48,10 @@ impl Core {
 
     pub(super) fn weigh(&mut self, moment: Moment, since: Time) {
         let now = moment.now;
-        if self.path_unread {
+        if self.loss_unread || self.mend_first(now, since) {
+            return;
+        }
+        if self.path_unread || self.return_from_drill(now, since) {
             return;
         }
         if self.k.paths_read.is_none_or(|t| t < since) && self.ask_paths_at <= now {
@@ -74,6 +79,28 @@ impl Core {
         if (ready && (person || !nothing_yet)) || outside_down {
             self.decide(moment, since, faults);
         }
+    }
+
+    /// Puts lost kernel state back before anything is proved: it needs no way out.
+    pub(super) fn mend_first(&mut self, now: Time, since: Time) -> bool {
+        let Some(lost) = self.mends(now, since) else {
+            return false;
+        };
+        self.name_faults(&lost);
+        self.cure(now, since, &[Cure::Mend], &lost);
+        true
+    }
+
+    /// The lost state that is to be put back now; an act of a moment ago gets its time.
+    pub(super) fn mends(&self, now: Time, since: Time) -> Option<Vec<Fault>> {
+        let mut faults = diagnose(&self.k, now, since);
+        faults.retain(|f| matches!(f, Fault::LostState { .. }));
+        let acts = self.episode.iter().flat_map(|e| &e.acts);
+        let mut mended = acts.filter(|a| a.cure == Cure::Mend);
+        let none = ladder::Tried::default();
+        let tried = self.episode.as_ref().map_or(&none, |e| &e.tried);
+        let working = mended.any(|a| a.at + Cure::Mend.patience() > now);
+        (!working && ladder::mends(&faults, &self.policy.allowed, tried)).then_some(faults)
     }
 
     /// True while it is open whether the control server answers, and that would tell why
@@ -127,6 +154,9 @@ impl Core {
     /// The evidence is in. Takes the next cure, waits, or ends the episode.
     pub(super) fn decide(&mut self, moment: Moment, since: Time, faults: Vec<Fault>) {
         let now = moment.now;
+        if self.drill_waits(now, &faults) {
+            return;
+        }
         self.name_faults(&faults);
         if faults
             .iter()
@@ -156,11 +186,12 @@ impl Core {
             };
         }
         let control = self.k.control_answers(since);
-        let tried = self
+        let mut tried = self
             .episode
             .as_ref()
             .map(|e| e.tried.clone())
             .unwrap_or_default();
+        tried.nudge_missing |= self.k.tailnet.abilities.debug == Some(false);
         let next = ladder::next(&faults, &self.policy.allowed, &tried, control);
         if let Some((cures, until)) = self.still_working(now, &next) {
             self.stage = Stage::Verifying {
@@ -170,11 +201,19 @@ impl Core {
             };
             return;
         }
+        let too_far = |n: &Next| match n {
+            Next::Do(cures) => *cures == [Cure::Restart],
+            Next::Useless(_) | Next::Nothing(_) => true,
+            Next::AwaitControl => false,
+        };
+        if self.k.drilled.is_some() && too_far(&next) {
+            return self.cut_drill(now, "only a restart of tailscaled could help there".into());
+        }
         match next {
             Next::Do(cures) if cures == [Cure::Restart] => {
                 let daemon = faults
                     .iter()
-                    .any(|f| matches!(f, Fault::DaemonGone | Fault::DaemonHung));
+                    .any(|f| matches!(f, Fault::DaemonGone | Fault::DaemonHung { .. }));
                 // A restart while control is down ends a tailnet that still works (measured), so
                 // its answer must be of just now.
                 if daemon || self.k.control_answers(now.saturating_sub(CONTROL_FRESH)) {
@@ -219,20 +258,18 @@ impl Core {
             .then(|| (running.iter().map(|(c, _)| *c).collect(), until))
     }
 
-    fn rounds_over(&self) -> bool {
+    pub(super) fn rounds_over(&self) -> bool {
         !self.k.verdicts.values().any(|j| j.pending())
             && !self.k.paths.iter().any(|p| p.judgement.pending())
     }
 
     pub(super) fn name_faults(&mut self, faults: &[Fault]) {
-        self.faults = faults.to_vec();
+        let before = std::mem::replace(&mut self.faults, faults.to_vec());
         for f in faults {
-            if self.episode.as_mut().is_some_and(|e| e.name(f)) {
-                self.out.push(Action::Tell(Notice::Fault {
-                    id: f.id(),
-                    text: f.to_string(),
-                    curable: f.curable(),
-                }));
+            // What goes on for long is said once, not in each episode.
+            let told = f.is_of_tailscaled() && before.iter().any(|old| old.id() == f.id());
+            if self.episode.as_mut().is_some_and(|e| e.name(f)) && !told {
+                self.tell_fault(f);
             }
         }
     }
