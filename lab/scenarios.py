@@ -279,6 +279,10 @@ SCENARIOS = [
     Scenario(rescues.failover_source_routes, tailover=True, rare=True),
     Scenario(failback.off_the_metered_backup, tailover=True),
     Scenario(failback.left_and_needed_again, tailover=True, rare=True),
+    # Two restarts are the scenario's own.
+    Scenario(failback.flows_held_by_mwan3, tailover=True, rare=True, restarts=2),
+    Scenario(failback.marks_hold_nothing_while_steered, tailover=True),
+    Scenario(failback.flapping, tailover=True, rare=True),
     Scenario(dead_without_cure_derp, peer="derp-only", rare=True),
     Scenario(by_hand_derp, peer="derp-only"),
     Scenario(rescues.failover_derp, peer="derp-only", tailover=True),

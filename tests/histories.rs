@@ -293,7 +293,7 @@ fn peers_leave_a_metered_backup_after_the_way_back_until_it_is_needed_again() {
         uplink: 0,
         told: Some(5000),
     });
-    w.run(50 * S);
+    w.run(60 * S);
     assert!(!w.steered());
     assert_eq!(w.left.0, ["eth2"]);
     assert_eq!(w.count(|a| matches!(a, Action::Leave(_))), 1, "once");

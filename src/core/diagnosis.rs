@@ -79,10 +79,9 @@ pub fn diagnose(k: &Knowledge, now: Time, since: Time) -> Vec<Fault> {
     faults.extend(hung(k, now).map(|why| Fault::DaemonHung { why }));
     for family in Family::BOTH {
         faults.extend(pinned(k, family, since));
+        faults.extend(held(k, family, since));
     }
-    let pinned = faults
-        .iter()
-        .any(|f| matches!(f, Fault::PinnedRoute { .. }));
+    let pinned = faults.iter().any(|f| f.moves().is_some());
     if k.tailnet.api == Api::Answers && !looping {
         let control_down = control_down(k, now, since, pinned);
         faults.extend(stuck_control(k, now, since));
@@ -280,6 +279,25 @@ fn pinned(k: &Knowledge, family: Family, since: Time) -> Option<Fault> {
         device: path.route.as_ref().map(|r| k.name_device(&r.device)),
         open,
         drill: k.path_drilled(family),
+    })
+}
+
+/// Fresh flows pass, old ones are held where nothing answers. A moved mark passes by what holds them,
+/// as our rules stand before mwan3's.
+fn held(k: &Knowledge, family: Family, since: Time) -> Option<Fault> {
+    let open = !k.open_uplinks(family, since).is_empty();
+    if !open || !k.path(family).judgement.open_since(since) {
+        return None;
+    }
+    let pin = k.held(family, since).next()?;
+    Some(Fault::ConntrackPin {
+        family,
+        evidence: format!(
+            "{} to {} leaves by {}, by the mark that mwan3 keeps for it",
+            pin.local,
+            pin.remote,
+            k.name_device(&pin.device)
+        ),
     })
 }
 

@@ -9,7 +9,7 @@ use super::starts::Starts;
 use super::tailnet::{Epoch, Tailnet};
 use super::uplink::{Family, Route, Uplink, Way};
 use super::verdict::{Judgement, Scope, Verdict};
-use super::{Hop, Steering, Time};
+use super::{Hop, Pin, Steering, Time};
 
 /// The kernel's route for the mark in one family, and what probes over it say.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +49,8 @@ pub struct Knowledge {
     pub lost_since: Option<Time>,
     pub epoch: Epoch,
     pub steering: [Steering; 2],
+    /// Old flows held by a mark, read when there was reason to.
+    pub pins: Vec<Pin>,
     /// Devices that an event called down, and when.
     pub said_down: BTreeMap<String, Time>,
     /// Flows of tailscaled with unacknowledged data, at the last pulse.
@@ -220,6 +222,18 @@ impl Knowledge {
     pub fn path_uplink(&self, family: Family) -> Option<&Uplink> {
         let route = self.path(family).route.as_ref()?;
         self.uplinks.iter().find(|u| u.device == route.device)
+    }
+
+    /// Old flows of `family` that a mark leads by an uplink which is dead since.
+    pub fn held(&self, family: Family, since: Time) -> impl Iterator<Item = &Pin> {
+        self.pins.iter().filter(move |pin| {
+            let mut uplinks = self.uplinks.iter().filter(|u| u.device == pin.device);
+            let dead = |u: &Uplink| {
+                self.verdict(&u.name, family)
+                    .is_some_and(|j| j.shut_since(since))
+            };
+            Family::of(&pin.local) == family && uplinks.any(dead)
+        })
     }
 
     /// `wan (eth1)` for a device of an uplink, else the device.

@@ -26,6 +26,7 @@ pub use machine::{Core, Stage, LEAVE_FOR};
 pub use uplink::{Family, Route, Uplink, Way};
 pub use verdict::{By, Finding, Judgement, Scope, Verdict};
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Time since the daemon started, from a clock that never steps back.
@@ -100,6 +101,8 @@ pub enum Input {
         cure: Cure,
         result: Result<Report, String>,
     },
+    /// Flows of tailscaled that mwan3 holds on an uplink; none where the kernel does not tell.
+    Pins(Vec<Pin>),
     /// A time that was asked for by [`Action::Wake`] has come.
     Wake,
     /// The owner asks to look and cure now; `force` renews even what looks well.
@@ -128,6 +131,14 @@ pub struct Report {
     pub missing: bool,
     /// A peer answered a ping through the tunnel over the path of now.
     pub peer_answered: bool,
+}
+
+/// An old flow of tailscaled, and the device by which mwan3's mark on it leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    pub local: IpAddr,
+    pub remote: IpAddr,
+    pub device: String,
 }
 
 /// How hard to probe.
@@ -172,6 +183,8 @@ pub enum Action {
     Renew,
     Mend,
     Restart,
+    /// Read the kernel's table of connections; [`Input::Pins`] comes of it.
+    ReadPins,
     /// Have peers stop sending to these devices, for a while; none: end that now.
     Leave(Vec<String>),
     /// Call again with [`Input::Wake`] at this time; replaces an earlier one.

@@ -66,6 +66,7 @@ impl Daemon {
                     restart::restart(&service, &tailnet.api(), ubus.as_ref()).await
                 });
             }
+            Action::ReadPins => self.read_pins(),
             Action::Leave(devices) => self.leave(devices),
             Action::Wake(at) => self.wake = Some(self.began + at),
             Action::Tell(notice) => self.tell(notice),
@@ -85,6 +86,21 @@ impl Daemon {
             cure: Cure::Steer(family),
             result,
         }
+    }
+
+    /// The table can be long: it is read on a thread of its own.
+    fn read_pins(&self) {
+        let settings = self.settings.clone();
+        let outbox = self.outbox.clone();
+        self.executor
+            .spawn(async move {
+                let read = thread::run(PINS_LIMIT, move || pins(&settings)).await;
+                // A kernel without the table, or one that is too slow, shows no such flow.
+                let pins = read.ok().flatten().unwrap_or_default();
+                // As above.
+                let _ = outbox.try_send(Said::Core(Input::Pins(pins)));
+            })
+            .detach();
     }
 
     fn leave(&mut self, devices: Vec<String>) {
@@ -202,6 +218,27 @@ impl Daemon {
             })
             .detach();
     }
+}
+
+/// Old UDP flows of tailscaled that mwan3 holds, each with the device that the kernel's rules give
+/// for its mark.
+fn pins(settings: &Settings) -> Option<Vec<Pin>> {
+    let pid = process::tailscaled(&settings.socket)?;
+    let ports = sockets::udp_ports(pid).ok()?;
+    let mut netlink = Netlink::open().ok()?;
+    let mut pins = Vec::new();
+    for flow in conntrack::kept(&ports, settings.mmx_mask).ok()? {
+        let mark = settings.mark.value | flow.mark;
+        let route = netlink.route_get(flow.remote, Some(mark), Some(flow.local));
+        if let Ok(Some(path)) = route {
+            pins.push(Pin {
+                local: flow.local,
+                remote: flow.remote,
+                device: path.device,
+            });
+        }
+    }
+    Some(pins)
 }
 
 fn cure_of(action: &Action) -> Option<Cure> {

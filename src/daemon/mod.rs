@@ -27,8 +27,8 @@ use crate::core::budget::Limits;
 use crate::core::ladder::Allowed;
 use crate::core::tailnet::Api;
 use crate::core::{
-    Action, Core, Cure, Effort, Event, Family, Input, Look, Moment, Notice, Policy, Route, Scope,
-    Stage, Steering, Way, LEAVE_FOR,
+    Action, Core, Cure, Effort, Event, Family, Input, Look, Moment, Notice, Pin, Policy, Route,
+    Scope, Stage, Steering, Way, LEAVE_FOR,
 };
 use crate::cure::steer::{self, Place};
 use crate::cure::{leave, mend, restart, tailscaled};
@@ -37,16 +37,19 @@ use crate::net::socket::Egress;
 use crate::net::thread;
 use crate::net::worker;
 use crate::tailscale::localapi::{mask, Bus, Error, LocalApi};
+use crate::tailscale::process;
 use crate::ubus::blobmsg::{table_from_json, Table, Type, Value};
 use crate::ubus::client::{Call, Client, Handle, Happening};
 use crate::ubus::session::Method;
 use crate::ubus::Status;
 use crate::view;
+use crate::watch::conntrack;
 use crate::watch::events::{self, Kept};
 use crate::watch::kernel::{self, Calm};
 use crate::watch::lost::KernelWatch;
 use crate::watch::probe::{by_path, by_uplink, Manner, Prober, Resolvers, Round};
 use crate::watch::pulse;
+use crate::watch::sockets;
 use crate::watch::tailnet::TailnetWatch;
 use crate::watch::targets::Targets;
 use crate::watch::uplinks::{self, Interface};
@@ -84,6 +87,8 @@ const ACQUAINTANCE: Duration = Duration::from_secs(3);
 /// How long a check asked for over ubus may take; its probes have shorter limits of their own.
 const CHECK_LIMIT: Duration = Duration::from_secs(25);
 
+/// How long the kernel's table of connections may take to be read.
+const PINS_LIMIT: Duration = Duration::from_secs(5);
 /// How long a drill stays on the other uplink once the tailnet is well there, and at most: seconds.
 pub const DRILL_STAY: u64 = 30;
 pub const DRILL_STAY_MOST: u64 = 600;

@@ -22,6 +22,7 @@ impl Core {
             }
             Input::Pulse(pulse) => self.take_pulse(now, &pulse),
             Input::Cured { cure, result } => self.take_cured(now, cure, result),
+            Input::Pins(pins) => self.take_pins(pins),
             Input::Wake => self.woken_for = None,
             Input::Recover { force } => self.take_recover(now, force),
             Input::Policy(policy) => self.policy = policy,

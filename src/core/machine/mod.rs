@@ -7,6 +7,7 @@ mod drill;
 mod hear;
 mod leave;
 mod outlook;
+mod pins;
 mod prove;
 mod quiet;
 mod suspect;
@@ -27,7 +28,7 @@ use crate::core::tailnet::{Api, Backend, Epoch, Purpose, Tailnet};
 use crate::core::uplink::{Family, Route, Uplink};
 use crate::core::verdict::{Change, Finding, Judgement, Scope, Verdict};
 use crate::core::{
-    Action, Drilled, Effort, Event, Hop, Input, Knowledge, Look, Moment, Notice, Path, Policy,
+    Action, Drilled, Effort, Event, Hop, Input, Knowledge, Look, Moment, Notice, Path, Pin, Policy,
     Report, Steering, Time,
 };
 
@@ -197,6 +198,7 @@ pub struct Core {
     went_back: Option<Time>,
     flaps: u32,
     leave: leave::Leave,
+    pins: pins::Pins,
     /// What a drill has just turned the mark away from: it goes back there at once.
     returning: Option<Drilled>,
     woken_for: Option<Time>,
@@ -243,6 +245,7 @@ impl Core {
             went_back: None,
             flaps: 0,
             leave: leave::Leave::default(),
+            pins: pins::Pins::default(),
             returning: None,
             woken_for: None,
             out: Vec::new(),
@@ -288,6 +291,7 @@ impl Core {
         self.expire(now);
         self.go_on(moment);
         self.mind_metered(now);
+        self.mind_pins(now);
         self.wake(now);
         std::mem::take(&mut self.out)
     }
