@@ -30,6 +30,7 @@ pub fn status(core: &Core, now: Time) -> Value {
             "derp": flows(core, Purpose::Derp),
         },
         "faults": core.faults().iter().map(fault).collect::<Vec<_>>(),
+        "warnings": k.warnings,
         "episode": core.episode().map(|e| episode(e, now)),
         "restarts_last_hour": core.restarts(now),
         "restarts_per_hour": core.policy().limits.per_hour,
@@ -79,6 +80,8 @@ fn uplink(core: &Core, u: &Uplink, now: Time) -> Value {
         "name": u.name,
         "device": u.device,
         "interfaces": u.aliases,
+        "metered": u.metered,
+        "vpn": u.vpn,
         "ipv4": way(core, u, Family::V4, now),
         "ipv6": way(core, u, Family::V6, now),
     })

@@ -121,6 +121,9 @@ fn text(state: &Value) -> String {
             word(&fault["text"])
         );
     }
+    for warning in array(&state["warnings"]) {
+        out += &format!("note     {}\n", word(warning));
+    }
     for cure in array(&state["would"]) {
         out += &format!("cure     the daemon would now {}\n", word(cure));
     }

@@ -34,6 +34,8 @@ pub struct Knowledge {
     pub steering: [Steering; 2],
     /// Devices that an event called down, and when.
     pub said_down: BTreeMap<String, Time>,
+    /// Oddities of the router that are no faults, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 impl Knowledge {
@@ -151,12 +153,15 @@ impl Knowledge {
         }
     }
 
-    /// The uplink by which the main table sends this family: the lowest metric.
+    /// The uplink by which the main table sends this family: slices first, then the lowest metric.
     pub fn main_default(&self, family: Family) -> Option<&Uplink> {
         self.uplinks
             .iter()
-            .filter_map(|u| Some((u.way(family)?.metric?, u)))
-            .min_by_key(|(metric, _)| *metric)
+            .filter_map(|u| {
+                let way = u.way(family)?;
+                Some(((!way.sliced, way.metric?), u))
+            })
+            .min_by_key(|(order, _)| *order)
             .map(|(_, u)| u)
     }
 

@@ -93,6 +93,8 @@ pub enum Input {
     },
     /// A time that was asked for by [`Action::Wake`] has come.
     Wake,
+    /// What is odd about the router, without being a fault: all of it, a sentence each.
+    Warnings(Vec<String>),
     /// The owner asks to look and cure now; `force` renews even what looks well.
     Recover {
         force: bool,
@@ -118,6 +120,8 @@ pub struct Report {
 pub enum Effort {
     /// The cheapest exchange that proves the outside.
     Beat,
+    /// As many datagrams as a burst, and nothing that costs more.
+    Datagrams,
     /// All targets side by side, and the control server.
     Burst,
 }

@@ -21,17 +21,17 @@ use log::{error, info, warn};
 use smol::channel::{self, Receiver, Sender};
 use smol::{LocalExecutor, Timer};
 
-use crate::config::{self, Settings};
+use crate::config::{self, Mark, Settings};
 use crate::core::budget::Limits;
 use crate::core::ladder::Allowed;
 use crate::core::tailnet::Api;
 use crate::core::{
-    Action, Core, Cure, Effort, Event, Family, Input, Look, Moment, Notice, Policy, Route, Scope,
-    Stage, Steering, Way,
+    Action, Core, Cure, Effort, Event, Family, Finding, Hop, Input, Knowledge, Look, Moment,
+    Notice, Policy, Route, Scope, Stage, Steering, Uplink, Way,
 };
 use crate::cure::steer::{self, Place};
 use crate::cure::{restart, tailscaled};
-use crate::net::rtnetlink::{Client as Netlink, Monitor};
+use crate::net::rtnetlink::{Client as Netlink, Error as NetlinkError, Monitor};
 use crate::net::socket::Egress;
 use crate::net::thread;
 use crate::net::worker;
@@ -43,10 +43,12 @@ use crate::ubus::Status;
 use crate::view;
 use crate::watch::events;
 use crate::watch::kernel;
+use crate::watch::mwan3;
+use crate::watch::oddities::oddities;
 use crate::watch::probe::{by_path, by_uplink, Manner, Prober, Round};
 use crate::watch::tailnet::TailnetWatch;
 use crate::watch::targets::Targets;
-use crate::watch::uplinks::{self, Interface};
+use crate::watch::uplinks::{self, Choice, Interface};
 
 /// What stands in brackets before each line of the log.
 const LOG: &str = "tailover";
@@ -133,6 +135,12 @@ struct Daemon {
     outbox: Sender<Said>,
     netlink: Netlink,
     interfaces: Vec<Interface>,
+    mwan3: mwan3::File,
+    /// `mmx_mask` of settings that say nothing of it.
+    usual_mmx_mask: u32,
+    /// Devices by which probes have a way of ours; `None` while that is not known.
+    open_v4: Option<Vec<String>>,
+    open_v6: Option<Vec<String>>,
     targets: Rc<RefCell<Targets>>,
     tailnet: Rc<TailnetWatch>,
     prober: Prober,
@@ -272,6 +280,10 @@ impl Daemon {
             outbox,
             netlink,
             interfaces: Vec::new(),
+            mwan3: mwan3::File::new(Path::new(mwan3::PATH)),
+            usual_mmx_mask: Settings::default().mmx_mask,
+            open_v4: None,
+            open_v6: None,
             prober: Prober::new(Rc::clone(&targets), Manner::new(&settings)),
             targets,
             tailnet,
@@ -328,6 +340,7 @@ impl Daemon {
     }
 
     async fn goodbye(&mut self) {
+        self.close_for_probes();
         if let Some(ubus) = &self.ubus {
             let last = crate::net::socket::within(GOODBYE, async { Ok(ubus.ping().await) });
             // A ubusd that does not answer now cannot be told anything.

@@ -2,6 +2,8 @@
 
 pub mod events;
 pub mod kernel;
+pub mod mwan3;
+pub mod oddities;
 pub mod probe;
 pub mod sockets;
 pub mod tailnet;

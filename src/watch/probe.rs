@@ -111,7 +111,7 @@ impl Prober {
         let targets = self.targets.borrow().clone();
         let servers = targets.stun_servers(round.family);
         let mut tasks: Vec<Task> = Vec::new();
-        if round.effort == Effort::Beat && !servers.is_empty() {
+        if round.effort != Effort::Burst && !servers.is_empty() {
             tasks.push(Box::pin(self.stun(&round, servers, &tell)));
         } else {
             self.all(&round, &targets, servers, &tell, &mut tasks);
@@ -145,6 +145,9 @@ impl Prober {
         }
         for (name, port) in targets.tcp_names() {
             tasks.push(Box::pin(self.tcp_by_name(round, name, port, tell)));
+        }
+        if round.effort == Effort::Datagrams && !tasks.is_empty() {
+            return;
         }
         let nodes = targets.derp_nodes(round.family);
         for (node, ip) in nodes.iter().take(TLS_NODES) {
@@ -188,7 +191,7 @@ impl Prober {
         let servers: Vec<SocketAddr> = servers.into_iter().take(SERVERS).collect();
         let (count, spacing) = match round.effort {
             Effort::Beat => (BEAT_DATAGRAMS, BEAT_SPACING),
-            Effort::Burst => (BURST_DATAGRAMS, BURST_SPACING),
+            Effort::Datagrams | Effort::Burst => (BURST_DATAGRAMS, BURST_SPACING),
         };
         let result = stun::burst(
             &servers,
@@ -500,10 +503,11 @@ fn public_address(text: &str) -> Option<IpAddr> {
 }
 
 /// A prober's egress for one uplink: bound to its device, and marked so that neither mwan3's
-/// policy nor a rule for tailscale's mark takes the packet elsewhere.
-pub fn by_uplink(device: &str, mark: u32, mmx_mask: u32) -> Egress {
+/// policy nor a rule for tailscale's mark takes the packet elsewhere: tailscale's mark with all of
+/// mwan3's bits.
+pub fn by_uplink(device: &str, mark: u32) -> Egress {
     Egress {
-        mark: Some(mark | mmx_mask),
+        mark: Some(mark),
         device: Some(device.to_string()),
         source: None,
     }

@@ -357,10 +357,10 @@ impl World {
                 v4: Some(Way {
                     gateway: Some(IpAddr::from([192, 0, 2, [1, 65][i]])),
                     addresses: vec![World::address(i)],
-                    from: None,
                     metric: Some([10, 20][i]),
+                    ..Way::default()
                 }),
-                v6: None,
+                ..Uplink::default()
             })
             .collect()
     }

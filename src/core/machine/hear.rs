@@ -22,6 +22,7 @@ impl Core {
             }
             Input::Cured { cure, result } => self.take_cured(now, cure, result),
             Input::Wake => self.woken_for = None,
+            Input::Warnings(warnings) => self.k.warnings = warnings,
             Input::Recover { force } => self.take_recover(now, force),
             Input::Policy(policy) => self.policy = policy,
             Input::Stop => self.stop(now),
