@@ -119,7 +119,8 @@ pub fn devices(client: &mut Client, own: u8) -> Result<Vec<Device>, rtnetlink::E
     }
     for family in Family::BOTH {
         let mut routes = client.routes(family, None)?;
-        routes.retain(|r| r.kind == RouteKind::Unicast && r.is_slice() && r.protocol != own);
+        routes.retain(|r| r.is_default() || r.is_slice());
+        routes.retain(|r| r.kind == RouteKind::Unicast && r.protocol != own);
         // The first of a device is the one in use: slices come before any default.
         routes.sort_by_key(|r| (r.is_default(), r.metric));
         let (main, others): (Vec<Route>, Vec<Route>) =
