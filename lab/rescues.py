@@ -160,6 +160,22 @@ def flush_by_mwan3(world):
         world.router.host.run(["/etc/init.d/tailscale", "restart"])
 
 
+def dark_without_a_word(world):
+    """The first uplink goes dark and nobody says so: tailover sees it for itself."""
+    start_tailover(world)
+    broken = time.monotonic()
+    world.isp1.blackhole()
+    wait_until(lambda: world.pings.back(broken + 1, 4) is not None, PATIENCE, "the tailnet")
+    wait_until(lambda: world.watch.control_back(broken, "isp2"), PATIENCE, "control")
+    ping = 1 + world.pings.back(broken + 1, 4)
+    control = world.watch.control_back(broken, "isp2")
+    await_quiet(world)
+    named = named_before(world)
+    expect("F1-pinned-route" in named, f"named {named}")
+    expect(ping <= 10, f"ping only after {ping:.1f} s")
+    return f"control {seconds(control)}, ping {seconds(ping)} after the blackout"
+
+
 # No uplink, or not the outside's fault.
 
 
@@ -476,6 +492,12 @@ def acts(world):
     if unknown:
         raise Failed(f"cures that nobody knows: {unknown}")
     return [next(name for name in _CURES if cure.startswith(name)) for cure in cures]
+
+
+def named_before(world):
+    """The faults of all episodes that have ended."""
+    text = world.router.host.run(["tailover", "history", "--json"], check=False)
+    return [fault["id"] for episode in json.loads(text)["episodes"] for fault in episode["faults"]]
 
 
 def faults(world):

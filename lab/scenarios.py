@@ -173,6 +173,7 @@ SCENARIOS = [
     Scenario(rescues.failover_direct, tailover=True),
     Scenario(rescues.failover_rejected, tailover=True),
     Scenario(rescues.failover_portal, tailover=True),
+    Scenario(rescues.dark_without_a_word, tailover=True),
     Scenario(rescues.carrier_lost_and_back, tailover=True),
     Scenario(rescues.new_public_address, tailover=True),
     Scenario(rescues.restart_of_mwan3, tailover=True),

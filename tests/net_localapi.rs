@@ -233,7 +233,7 @@ fn start_and_ping() {
     let line = first_line(thread);
     assert_eq!(
         line,
-        "POST /localapi/v0/ping?ip=100.64.0.1&type=disco HTTP/1.1"
+        "POST /localapi/v0/ping?ip=100.64.0.1&type=TSMP HTTP/1.1"
     );
     let want = Ping {
         err: String::new(),

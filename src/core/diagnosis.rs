@@ -1,16 +1,20 @@
 //! Which faults the evidence shows. One pure function over what is known; nothing is decided here.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::fault::Fault;
-use super::tailnet::{Api, Backend, Purpose, Standing};
+use super::tailnet::{Api, Backend, Flow, Purpose, Standing};
 use super::uplink::Family;
 use super::{Knowledge, Time};
 
 /// A path that is right, yet `Self.Online` stays false for this long: control is stuck.
 /// After `start {}` it is false for 0.6 s (measured), a cold start takes 3-5 s.
 const OFFLINE_TOO_LONG: Duration = Duration::from_secs(15);
+
+/// A segment resent this often over an open path is not lost by chance (one in 50 at 30 % loss each
+/// way): the connection is dead. The kernel's pauses make that 6 s at least (RFC 6298).
+const RESENT_TOO_OFTEN: u32 = 5;
 
 /// tailscaled is gone for longer than procd's respawn delay (5 s in OpenWrt's package).
 const GONE_TOO_LONG: Duration = Duration::from_secs(10);
@@ -51,7 +55,7 @@ pub fn diagnose(k: &Knowledge, now: Time, since: Time) -> Vec<Fault> {
         .any(|f| matches!(f, Fault::PinnedRoute { .. }));
     if k.tailnet.api == Api::Answers {
         let control_down = control_down(k, now, since, pinned);
-        faults.extend(stuck_control(k, now));
+        faults.extend(stuck_control(k, now, since));
         faults.extend(control_down);
         faults.extend(stale_paths(k));
     }
@@ -99,7 +103,7 @@ fn pinned(k: &Knowledge, family: Family, since: Time) -> Option<Fault> {
     })
 }
 
-fn stuck_control(k: &Knowledge, now: Time) -> Option<Fault> {
+fn stuck_control(k: &Knowledge, now: Time, since: Time) -> Option<Fault> {
     let control = k.standing(Purpose::Control);
     let offline_since = k.offline_since.unwrap_or(now).max(k.epoch.since);
     let offline = now.saturating_sub(offline_since) >= OFFLINE_TOO_LONG;
@@ -108,6 +112,10 @@ fn stuck_control(k: &Knowledge, now: Time) -> Option<Fault> {
     }
     let evidence = match (control.stale, offline) {
         (Some(ip), _) if control.fresh == 0 => stale_text(k, ip),
+        // Resent into the void of a control server that is down, it is nobody's fault here.
+        _ if control.fresh == 0 && control.unheard.is_some() && k.control_answers(since) => {
+            unheard_text(control.unheard)
+        }
         (_, true) => format!(
             "offline for {} s although the path is open",
             now.saturating_sub(offline_since).as_secs()
@@ -126,6 +134,17 @@ fn stale_paths(k: &Knowledge) -> Option<Fault> {
     Some(Fault::StalePaths {
         evidence: stale_text(k, ip),
     })
+}
+
+fn unheard_text(unheard: Option<(SocketAddr, u32)>) -> String {
+    match unheard {
+        Some((to, times)) => {
+            format!(
+                "its packets to {to} were resent {times} times, while the server answers others"
+            )
+        }
+        None => String::new(),
+    }
 }
 
 fn stale_text(k: &Knowledge, ip: IpAddr) -> String {
@@ -158,12 +177,23 @@ impl Knowledge {
         for f in self.tailnet.flows.iter().filter(|f| f.purpose == purpose) {
             let ip = f.local.ip();
             if self.on_path(&ip) && !self.epoch.doomed(f) {
-                s.fresh += usize::from(f.established);
+                match self.resends(f) {
+                    times if times >= RESENT_TOO_OFTEN => s.unheard = Some((f.remote, times)),
+                    _ => s.fresh += usize::from(f.established),
+                }
             } else {
                 s.stale = Some(ip);
             }
         }
         s
+    }
+
+    /// How often the oldest unacknowledged segment of a flow was resent, at the last pulse.
+    fn resends(&self, flow: &Flow) -> u32 {
+        self.resending
+            .iter()
+            .find(|r| (r.local, r.remote) == (flow.local, flow.remote))
+            .map_or(0, |r| r.times)
     }
 
     /// True when `ip` is an address that the path of its family uses.

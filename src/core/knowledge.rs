@@ -1,7 +1,9 @@
 //! All that the core holds to be true of the router just now, with the questions asked of it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use super::signs::Resending;
 use super::tailnet::{Epoch, Tailnet};
 use super::uplink::{Family, Route, Uplink, Way};
 use super::verdict::{Judgement, Scope, Verdict};
@@ -12,6 +14,10 @@ use super::{Hop, Steering, Time};
 pub struct Path {
     pub route: Option<Route>,
     pub judgement: Judgement,
+    /// Shortest answer of the last round that had one, kept while the path is silent.
+    pub usual_rtt: Option<Duration>,
+    /// When a heartbeat went out that is still unanswered.
+    pub beat_at: Option<Time>,
 }
 
 /// Everything known. Fields are facts; methods are questions.
@@ -34,6 +40,8 @@ pub struct Knowledge {
     pub steering: [Steering; 2],
     /// Devices that an event called down, and when.
     pub said_down: BTreeMap<String, Time>,
+    /// Flows of tailscaled with unacknowledged data, at the last pulse.
+    pub resending: Vec<Resending>,
     /// Oddities of the router that are no faults, a sentence each.
     pub warnings: Vec<String>,
 }

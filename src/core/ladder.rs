@@ -10,7 +10,7 @@ use super::uplink::Family;
 pub enum Cure {
     /// Move the mark of one family to a live uplink.
     Steer(Family),
-    /// break-derp-conns, restun, disco pings.
+    /// break-derp-conns, restun, rebind, pings through the tunnel.
     Nudge,
     /// `start {}`: a new control client.
     Renew,

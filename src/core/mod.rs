@@ -11,6 +11,7 @@ pub mod fault;
 mod knowledge;
 pub mod ladder;
 mod machine;
+pub mod signs;
 pub mod tailnet;
 pub mod uplink;
 pub mod verdict;
@@ -86,6 +87,8 @@ pub enum Input {
         family: Family,
         device: String,
     },
+    /// What the kernel counts for nothing.
+    Pulse(signs::Pulse),
     /// A cure has ended; the text says what was seen.
     Cured {
         cure: Cure,
@@ -111,7 +114,7 @@ pub struct Report {
     pub text: String,
     /// tailscaled lacks the call (404): do not try it again in this episode.
     pub missing: bool,
-    /// A peer answered a disco ping over the path of now.
+    /// A peer answered a ping through the tunnel over the path of now.
     pub peer_answered: bool,
 }
 
@@ -120,8 +123,9 @@ pub struct Report {
 pub enum Effort {
     /// The cheapest exchange that proves the outside.
     Beat,
-    /// As many datagrams as a burst, and nothing that costs more.
-    Datagrams,
+    /// A burst of datagrams to several targets and nothing that costs more: because of a sign, or
+    /// because the uplink is metered and not in use.
+    Suspect,
     /// All targets side by side, and the control server.
     Burst,
 }
@@ -173,6 +177,8 @@ pub enum Look {
     Paths,
     /// Only tailscaled.
     Tailnet,
+    /// Only the kernel's counters.
+    Pulse,
 }
 
 /// A line for people and for ubus subscribers.

@@ -81,7 +81,7 @@ pub struct Epoch {
     /// DERP was connected when the path changed, so it should be again.
     pub had_derp: bool,
     pub had_control: bool,
-    /// A peer answered a disco ping since.
+    /// A peer answered a ping through the tunnel since.
     pub peer_answered: bool,
 }
 
@@ -114,4 +114,7 @@ pub struct Standing {
     pub fresh: usize,
     /// Local address of one that is stale.
     pub stale: Option<IpAddr>,
+    /// Remote address of one whose segments are resent again and again, and how often. It is not
+    /// counted as fresh.
+    pub unheard: Option<(SocketAddr, u32)>,
 }

@@ -1,29 +1,39 @@
 //! The two cures that tailscaled does itself when asked by LocalAPI: nudge and renew.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::core::Report;
 use crate::net::socket::within;
+use crate::net::together::{join, Task};
 use crate::tailscale::localapi::{Debug, LocalApi};
 
-/// Peers that are pinged by a nudge: those with traffic first. The ping makes tailscaled offer its
-/// new endpoints at once.
+/// Peers that are pinged by a nudge: those with traffic first.
 const PEERS: usize = 4;
 
 /// All pings together; one that was not answered by then need not be waited for.
 const PING_PATIENCE: Duration = Duration::from_millis(1500);
 
-/// Drops DERP connections, asks for new endpoints, and pings active peers.
+/// What makes tailscaled leave the old way, in this order: relays are dialled anew, endpoints are
+/// asked for, and no peer's address is trusted any more.
 ///
-/// `rebind` is left out: with the others it gained nothing, and alone it is not enough (measured).
+/// The last is what the pings need. A packet to a peer whose address is trusted says nothing to it;
+/// one to a peer without such an address has tailscaled offer its endpoints by the relay at once
+/// (magicsock, sendDiscoPingsLocked). Without it the peer goes on sending to the old address for
+/// up to 6.5 s. Measured, medians of 5: tailnet back after 0.2 s with it, 4.4 s without.
+const STEPS: [&str; 3] = ["break-derp-conns", "restun", "rebind"];
+
+/// Drops DERP connections, asks for new endpoints, distrusts the old, and pings active peers.
 ///
 /// # Errors
 /// What tailscaled answered, in words.
 pub async fn nudge(api: &LocalApi) -> Result<Report, String> {
     let mut report = Report::default();
     let mut done = Vec::new();
-    for action in ["break-derp-conns", "restun"] {
+    // Which peers are active is told by addresses that the steps make tailscaled forget.
+    let peers = active_peers(api).await;
+    for action in STEPS {
         match api.debug(action).await {
             Ok(Debug::Done) => done.push(action.to_string()),
             Ok(Debug::Unsupported) => report.missing = true,
@@ -34,22 +44,33 @@ pub async fn nudge(api: &LocalApi) -> Result<Report, String> {
         report.text = "this tailscaled was built without the debug calls".into();
         return Ok(report);
     }
-    let peers = active_peers(api).await;
-    let asked = peers.len();
-    let mut answered = 0;
-    let pings = async {
-        for ip in peers {
-            let ping = api.ping(ip).await;
-            answered += usize::from(matches!(ping, Ok(ping) if ping.err.is_empty()));
-        }
+    let (asked, answered) = (peers.len(), Cell::new(0));
+    let pings: Vec<Task> = peers
+        .into_iter()
+        .map(|ip| {
+            let answered = &answered;
+            let ping = async move {
+                let ping = api.ping(ip).await;
+                let heard = matches!(ping, Ok(ping) if ping.err.is_empty());
+                answered.set(answered.get() + usize::from(heard));
+            };
+            Box::pin(ping) as Task
+        })
+        .collect();
+    // Those that have not answered by then have been asked all the same, or have no path at all.
+    let all = async {
+        join(pings).await;
         Ok(())
     };
-    // Those that were not reached by then have been asked all the same, or have no path at all.
-    let _ = within(PING_PATIENCE, pings).await;
-    report.peer_answered = answered > 0;
+    let _ = within(PING_PATIENCE, all).await;
+    report.peer_answered = answered.get() > 0;
     report.text = match asked {
         0 => done.join(", "),
-        _ => format!("{}, {answered} of {asked} peers answered", done.join(", ")),
+        _ => format!(
+            "{}, {} of {asked} peers answered",
+            done.join(", "),
+            answered.get()
+        ),
     };
     Ok(report)
 }

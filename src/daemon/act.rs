@@ -14,6 +14,11 @@ impl Daemon {
             }
         }
         match action {
+            Action::Look(Look::Pulse) => {
+                let k = self.core.knowledge();
+                let devices: Vec<&str> = k.uplinks.iter().map(|u| u.device.as_str()).collect();
+                queue.push_back(Input::Pulse(pulse::read(&devices)));
+            }
             Action::Look(look) => {
                 if look != Look::Tailnet {
                     queue.extend(self.paths());

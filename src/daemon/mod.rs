@@ -46,6 +46,7 @@ use crate::watch::kernel;
 use crate::watch::mwan3;
 use crate::watch::oddities::oddities;
 use crate::watch::probe::{by_path, by_uplink, Manner, Prober, Round};
+use crate::watch::pulse;
 use crate::watch::tailnet::TailnetWatch;
 use crate::watch::targets::Targets;
 use crate::watch::uplinks::{self, Choice, Interface};

@@ -12,4 +12,5 @@ pub mod stun;
 pub mod thread;
 #[cfg(feature = "tls")]
 pub mod tls;
+pub mod together;
 pub mod worker;

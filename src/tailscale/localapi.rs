@@ -143,10 +143,10 @@ impl LocalApi {
         self.call(Method::Post, "start", "{}").await.map(drop)
     }
 
-    /// One disco ping to a peer's tailnet address. A peer that does not answer is [`Error::Timeout`]
-    /// or a [`Ping`] with an error text.
+    /// One ping through the tunnel to a peer's tailnet address, answered by its tailscaled (TSMP).
+    /// A peer that does not answer is [`Error::Timeout`] or a [`Ping`] with an error text.
     pub async fn ping(&self, ip: IpAddr) -> Result<Ping, Error> {
-        let path = format!("ping?ip={ip}&type=disco");
+        let path = format!("ping?ip={ip}&type=TSMP");
         let json = self.json(Method::Post, &path).await?;
         Ping::from_json(&json).ok_or_else(|| no_object("ping"))
     }

@@ -321,7 +321,7 @@ impl Notify {
     }
 }
 
-/// POST ping: what a disco ping found.
+/// POST ping: what a ping found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ping {
     /// Empty if the peer answered.

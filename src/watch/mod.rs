@@ -5,6 +5,7 @@ pub mod kernel;
 pub mod mwan3;
 pub mod oddities;
 pub mod probe;
+pub mod pulse;
 pub mod sockets;
 pub mod tailnet;
 pub mod targets;

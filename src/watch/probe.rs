@@ -4,11 +4,9 @@
 //! thread, and keeps the few threads for ways that carry something.
 
 use std::cell::RefCell;
-use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +18,7 @@ use crate::net::http::{fetch, FetchError, Request, Response, TlsFault};
 use crate::net::resolve::resolve;
 use crate::net::socket::{tcp_connect, Egress};
 use crate::net::stun;
+use crate::net::together::{join, Task};
 use crate::tailscale::types::DerpNode;
 
 use super::targets::{Targets, DERP_WITHOUT_MAP};
@@ -27,7 +26,7 @@ use super::targets::{Targets, DERP_WITHOUT_MAP};
 /// Datagrams of a burst, and their spacing. With 30 % loss each way a single exchange fails half
 /// the time; 16 fail together once in 65,000 bursts.
 const BURST_DATAGRAMS: u16 = 16;
-const BURST_SPACING: Duration = Duration::from_millis(75);
+const BURST_SPACING: Duration = Duration::from_millis(60);
 
 /// Datagrams of a heartbeat: the next goes out only when the one before stays unanswered.
 const BEAT_DATAGRAMS: u16 = 5;
@@ -90,8 +89,6 @@ pub struct Prober {
     threads: Rc<Semaphore>,
 }
 
-type Task<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
-
 impl Prober {
     pub fn new(targets: Rc<RefCell<Targets>>, manner: Manner) -> Prober {
         Prober {
@@ -146,7 +143,7 @@ impl Prober {
         for (name, port) in targets.tcp_names() {
             tasks.push(Box::pin(self.tcp_by_name(round, name, port, tell)));
         }
-        if round.effort == Effort::Datagrams && !tasks.is_empty() {
+        if round.effort == Effort::Suspect && !tasks.is_empty() {
             return;
         }
         let nodes = targets.derp_nodes(round.family);
@@ -191,7 +188,7 @@ impl Prober {
         let servers: Vec<SocketAddr> = servers.into_iter().take(SERVERS).collect();
         let (count, spacing) = match round.effort {
             Effort::Beat => (BEAT_DATAGRAMS, BEAT_SPACING),
-            Effort::Datagrams | Effort::Burst => (BURST_DATAGRAMS, BURST_SPACING),
+            Effort::Suspect | Effort::Burst => (BURST_DATAGRAMS, BURST_SPACING),
         };
         let result = stun::burst(
             &servers,
@@ -422,18 +419,6 @@ impl Prober {
         let _place = self.threads.acquire().await;
         fetch(request).await
     }
-}
-
-/// Waits for all. Each wakes the whole: a round has a dozen, and lasts a second.
-async fn join(mut tasks: Vec<Task<'_>>) {
-    std::future::poll_fn(|context| {
-        tasks.retain_mut(|t| t.as_mut().poll(context).is_pending());
-        match tasks.is_empty() {
-            true => std::task::Poll::Ready(()),
-            false => std::task::Poll::Pending,
-        }
-    })
-    .await;
 }
 
 fn answer(by: By, target: String, rtt: Duration, public: Option<IpAddr>) -> Finding {

@@ -20,6 +20,7 @@ impl Core {
                     ..Hop::default()
                 });
             }
+            Input::Pulse(pulse) => self.take_pulse(now, &pulse),
             Input::Cured { cure, result } => self.take_cured(now, cure, result),
             Input::Wake => self.woken_for = None,
             Input::Warnings(warnings) => self.k.warnings = warnings,
@@ -188,6 +189,7 @@ impl Core {
             if old != self.k.paths[f.at()].route {
                 // Public addresses belong to uplinks; another way has another one.
                 self.k.paths[f.at()].judgement = Judgement::default();
+                self.k.paths[f.at()].usual_rtt = None;
                 moved.push(f);
             }
         }
@@ -321,12 +323,24 @@ impl Core {
     }
 
     /// What a look in quiet times shows to be wrong, without any packet of ours.
-    fn sick(&self, now: Time) -> Option<String> {
+    pub(super) fn sick(&self, now: Time) -> Option<String> {
         self.k.paths_read?;
         diagnose(&self.k, now, now + Duration::from_nanos(1))
             .into_iter()
             .find(|f| f.curable() && !matches!(f, Fault::PinnedRoute { .. }))
             .map(|f| f.to_string())
+            .or_else(|| self.unheard(now))
+    }
+
+    /// The control connection is not heard any more; its server may be down, which is asked at once
+    /// and then now and then.
+    fn unheard(&self, now: Time) -> Option<String> {
+        let (to, times) = self.k.standing(Purpose::Control).unheard?;
+        let named = |f: &Fault| matches!(f, Fault::ControlDown { .. });
+        let asked =
+            self.faults.iter().any(named) && now.saturating_sub(self.proved_at) < CONTROL_AGAIN;
+        (!asked)
+            .then(|| format!("the control connection to {to} is not heard ({times} times resent)"))
     }
 
     fn take_finding(&mut self, now: Time, round: u32, scope: Scope, finding: Finding) {
@@ -337,6 +351,10 @@ impl Core {
             }
         }
         let change = self.k.judgement_mut(&scope).take(now, round, finding);
+        if let Scope::Path(f) = scope {
+            let path = &mut self.k.paths[f.at()];
+            path.usual_rtt = path.judgement.rtt.or(path.usual_rtt);
+        }
         self.judged(now, &scope, change);
     }
 
@@ -375,13 +393,14 @@ impl Core {
                                 Some(r) => self.k.name_device(&r.device),
                                 None => "no device".into(),
                             };
-                            self.prove(
-                                now,
-                                format!(
-                                    "nothing answers on the {family} path by {way} ({})",
-                                    j.evidence
-                                ),
+                            let text = format!(
+                                "nothing answers on the {family} path by {way} ({})",
+                                j.evidence
                             );
+                            match self.suspicion.take() {
+                                Some(s) => self.prove_suspicion(now, s, &text),
+                                None => self.prove(now, text),
+                            }
                         }
                     }
                 }

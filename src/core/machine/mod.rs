@@ -6,6 +6,7 @@ mod cure;
 mod hear;
 mod prove;
 mod quiet;
+mod suspect;
 mod verify;
 
 use std::time::Duration;
@@ -15,12 +16,13 @@ use crate::core::diagnosis::{diagnose, needs_person};
 use crate::core::episode::{Episode, History, Outcome};
 use crate::core::fault::Fault;
 use crate::core::ladder::{self, Cure, Next};
+use crate::core::signs::{Pulse, Resending, Signs};
 use crate::core::tailnet::{Api, Backend, Epoch, Purpose, Tailnet};
 use crate::core::uplink::{Family, Route, Uplink};
 use crate::core::verdict::{Change, Finding, Judgement, Scope, Verdict};
 use crate::core::{
-    Action, Effort, Event, Hop, Input, Knowledge, Look, Moment, Notice, Policy, Report, Steering,
-    Time,
+    Action, Effort, Event, Hop, Input, Knowledge, Look, Moment, Notice, Path, Policy, Report,
+    Steering, Time,
 };
 
 /// With the word of netifd or mwan3 that the path's uplink is down, and another uplink answering,
@@ -69,6 +71,10 @@ const VERDICTS_KEPT: usize = 128;
 
 /// How long a healthy tailnet may be waited for when nothing wrong can be named.
 const UNNAMED_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A control server that did not answer is asked again after this long, while tailscaled's own
+/// connection to it is not heard.
+const CONTROL_AGAIN: Duration = Duration::from_secs(60);
 
 /// Where the machine stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,6 +127,11 @@ pub struct Core {
     beat_at: Time,
     other_at: Time,
     return_at: Time,
+    /// When the last assessment began.
+    proved_at: Time,
+    pulse_at: Time,
+    signs: Signs,
+    suspicion: Option<suspect::Suspicion>,
     /// Something happened while a cure was under way; look again afterwards.
     again: bool,
     /// Look once more when a burst of events has settled.
@@ -160,6 +171,10 @@ impl Core {
             beat_at,
             other_at,
             return_at: Time::ZERO,
+            proved_at: Time::ZERO,
+            pulse_at: Time::ZERO,
+            signs: Signs::default(),
+            suspicion: None,
             again: false,
             settle_at: None,
             ask_paths_at: Time::ZERO,
@@ -256,7 +271,12 @@ impl Core {
             .values()
             .chain(self.k.paths.iter().map(|p| &p.judgement))
             .filter_map(|j| j.deadline());
-        at = deadlines.chain(self.settle_at).fold(at, Time::min);
+        let suspicion = self.suspicion_due().filter(|t| *t > now);
+        at = deadlines
+            .chain(self.settle_at)
+            .chain(suspicion)
+            .chain([self.pulse_at])
+            .fold(at, Time::min);
         let at = at.max(now + Duration::from_millis(1));
         if self.woken_for != Some(at) {
             self.woken_for = Some(at);
@@ -270,6 +290,10 @@ impl Core {
         if self.settle_at.is_some_and(|t| t <= now) {
             self.settle_at = None;
             self.out.push(Action::Look(Look::All));
+        }
+        if self.pulse_at <= now {
+            self.pulse_again(now);
+            self.out.push(Action::Look(Look::Pulse));
         }
         match self.stage.clone() {
             Stage::Quiet => self.quiet(now),
@@ -321,7 +345,7 @@ impl Core {
         let in_use = self.k.path_uplink(family).is_some_and(|u| u.name == name);
         let effort = match effort {
             // A metered uplink costs handshakes only once it is used.
-            Effort::Burst if uplink.metered && !in_use => Effort::Datagrams,
+            Effort::Burst if uplink.metered && !in_use => Effort::Suspect,
             other => other,
         };
         self.probe(now, Scope::Uplink(name.to_string(), family), effort);

@@ -8,15 +8,35 @@ impl Core {
         if self.episode.is_none() {
             self.begin_episode(now, why);
         }
-        self.stage = Stage::Proving { since: now };
-        self.ask_paths_at = now + Duration::from_secs(1);
-        self.settle_at = None;
-        self.again = false;
-        self.out.push(Action::Look(Look::All));
+        self.enter_proving(now, now);
         for f in Family::BOTH {
             self.probe_path(now, f, Effort::Burst);
         }
         self.probe_all(now, Effort::Burst);
+    }
+
+    /// A burst has found the path silent: what it and the others have answered since the sign
+    /// counts, so only what is still unknown is asked.
+    pub(super) fn prove_suspicion(&mut self, now: Time, s: suspect::Suspicion, text: &str) {
+        self.begin_episode(now, format!("{}; {text}", s.why));
+        self.enter_proving(now, s.since);
+        for f in Family::BOTH {
+            let path = &self.k.path(f).judgement;
+            if !path.pending() && !path.shut_since(s.since) && !path.open_since(s.since) {
+                self.probe_path(now, f, Effort::Burst);
+            }
+        }
+        self.probe_all(now, Effort::Burst);
+    }
+
+    fn enter_proving(&mut self, now: Time, since: Time) {
+        self.stage = Stage::Proving { since };
+        self.proved_at = now;
+        self.suspicion = None;
+        self.ask_paths_at = now + Duration::from_secs(1);
+        self.settle_at = None;
+        self.again = false;
+        self.out.push(Action::Look(Look::All));
     }
 
     pub(super) fn begin_episode(&mut self, now: Time, trigger: String) {
@@ -52,13 +72,23 @@ impl Core {
             && faults
                 .iter()
                 .any(|f| matches!(f, Fault::OutsideDown { .. }));
-        if ready || outside_down {
+        let nothing_yet = !faults.iter().any(Fault::curable) && self.control_is_asked(since);
+        if (ready && (person || !nothing_yet)) || outside_down {
             self.decide(moment, since, faults);
         }
     }
 
-    /// Brings the verdict on a path forward when its uplink was called down and another answers.
-    fn hasten(&mut self, now: Time, since: Time) {
+    /// True while it is open whether the control server answers, and that would tell why
+    /// tailscaled's own connection to it is not heard.
+    fn control_is_asked(&self, since: Time) -> bool {
+        let known = self.k.control_answers(since) || self.k.control_failure(since).is_some();
+        let unheard = self.k.standing(Purpose::Control).unheard.is_some();
+        unheard && !known && self.k.verdicts.values().any(Judgement::bursting)
+    }
+
+    /// Brings the verdict on a path forward when its uplink was called down, or a sign has had it
+    /// asked with a burst, and another answers.
+    pub(super) fn hasten(&mut self, now: Time, since: Time) {
         for f in Family::BOTH {
             let Some(route) = &self.k.path(f).route else {
                 continue;
@@ -68,7 +98,8 @@ impl Core {
                 .said_down
                 .get(&route.device)
                 .is_some_and(|t| now.saturating_sub(*t) < WORD_COUNTS);
-            if !told {
+            let suspected = self.suspicion.is_some();
+            if !told && !suspected {
                 continue;
             }
             let other = self
@@ -80,8 +111,12 @@ impl Core {
                 .min();
             if let Some(rtt) = other {
                 // A slow line (a satellite) gets the time that it took when it was well.
-                let own = self.k.path(f).judgement.rtt.unwrap_or_default();
-                let due = since + QUICK.max(rtt.max(own) * QUICK_ROUND_TRIPS);
+                let own = self.k.path(f).usual_rtt.unwrap_or_default();
+                let due = since
+                    + match told {
+                        true => QUICK.max(rtt.max(own) * QUICK_ROUND_TRIPS),
+                        false => Self::burst_silence(rtt, own),
+                    };
                 let judgement = &mut self.k.paths[f.at()].judgement;
                 judgement.hasten(due);
                 if judgement.expire(now) {
@@ -191,7 +226,7 @@ impl Core {
             && !self.k.paths.iter().any(|p| p.judgement.pending())
     }
 
-    fn name_faults(&mut self, faults: &[Fault]) {
+    pub(super) fn name_faults(&mut self, faults: &[Fault]) {
         self.faults = faults.to_vec();
         for f in faults {
             if self.episode.as_mut().is_some_and(|e| e.name(f)) {

@@ -8,8 +8,10 @@ impl Core {
             self.beat_at = now + self.policy.interval;
             self.out.push(Action::Look(Look::All));
             for f in Family::BOTH {
-                if self.k.path(f).route.is_some() {
+                // One that is being asked because of a sign needs no heartbeat.
+                if self.k.path(f).route.is_some() && self.suspicion.is_none() {
                     self.probe_path(now, f, Effort::Beat);
+                    self.k.paths[f.at()].beat_at = Some(now);
                 }
             }
         }
@@ -29,6 +31,10 @@ impl Core {
             // It held.
             self.went_back = None;
             self.flaps = 0;
+        }
+        self.follow_suspicion(now);
+        if self.stage != Stage::Quiet {
+            return;
         }
         let better = self.ways_back();
         if !better.is_empty() {

@@ -24,6 +24,7 @@ impl Core {
         }
         let faults = diagnose(&self.k, now, since);
         if self.control_has_answered(since, &faults) {
+            self.name_faults(&faults);
             return self.cure(now, since, &[Cure::Renew], &faults);
         }
         let hopeless =

@@ -1,0 +1,171 @@
+//! Suspicion: a sign that cost no packet has the path asked at once, and the others if it is silent.
+
+use super::*;
+
+/// The other uplinks are asked when the path has been silent for this long, or three times as long
+/// as it usually takes: most suspicions end before that, with one exchange.
+const OTHERS_AFTER: Duration = Duration::from_millis(300);
+const OTHERS_ROUND_TRIPS: u32 = 3;
+
+/// A heartbeat that is not answered within this time is itself a sign.
+const BEAT_SILENT: Duration = Duration::from_millis(600);
+
+/// A burst has sent its datagrams after 0.9 s; the last one gets at least this long, or four round
+/// trips, where another uplink has answered meanwhile.
+const BURST_SENT: Duration = Duration::from_millis(900);
+const LAST_ANSWER: Duration = Duration::from_millis(350);
+
+/// Pulses while the tailnet is in use, or something is wrong; and while it is idle.
+const PULSE_IN_USE: Duration = Duration::from_millis(500);
+const PULSE_IDLE: Duration = Duration::from_secs(2);
+
+/// A path that is being asked because of a sign.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Suspicion {
+    /// Answers and silences count from here.
+    pub since: Time,
+    /// The sign, in words.
+    pub why: String,
+    others_asked: bool,
+}
+
+impl Core {
+    /// When the counters are read next.
+    pub(super) fn pulse_again(&mut self, now: Time) {
+        let calm = self.stage == Stage::Quiet && self.suspicion.is_none();
+        let pause = match calm && !self.signs.in_use(now) {
+            true => PULSE_IDLE,
+            false => PULSE_IN_USE,
+        };
+        self.pulse_at = now + pause;
+    }
+
+    pub(super) fn take_pulse(&mut self, now: Time, pulse: &Pulse) {
+        self.pulse_again(now);
+        let flows = &self.k.tailnet.flows;
+        let own = |r: &Resending| {
+            flows
+                .iter()
+                .any(|f| (f.local, f.remote) == (r.local, r.remote))
+        };
+        self.k.resending = pulse.resending.iter().filter(|r| own(r)).cloned().collect();
+        let used: Vec<&str> = self
+            .k
+            .paths
+            .iter()
+            .filter_map(|p| Some(p.route.as_ref()?.device.as_str()))
+            .collect();
+        let sign = self.signs.take(now, pulse, &used, own);
+        if self.stage != Stage::Quiet {
+            return;
+        }
+        if let Some(why) = self.sick(now) {
+            return self.prove(now, why);
+        }
+        if let Some(why) = sign {
+            if self.signs.may_ask(now) {
+                self.suspect(now, why);
+            }
+        }
+    }
+
+    /// Has the path asked with a burst of datagrams. Nothing is done before it has been silent.
+    pub(super) fn suspect(&mut self, now: Time, why: String) {
+        let idle = needs_person(&self.k).is_some() || !self.k.tailnet.tun;
+        if self.stage != Stage::Quiet || self.suspicion.is_some() || idle {
+            return;
+        }
+        for f in Family::BOTH {
+            if self.k.path(f).route.is_some() {
+                self.probe_path(now, f, Effort::Suspect);
+            }
+        }
+        self.suspicion = Some(Suspicion {
+            since: now,
+            why,
+            others_asked: false,
+        });
+    }
+
+    /// Follows a suspicion: asks the others in time, brings the verdict forward, forgets it when
+    /// the path has answered.
+    pub(super) fn follow_suspicion(&mut self, now: Time) {
+        self.doubt_slow_beat(now);
+        let Some(s) = self.suspicion.clone() else {
+            return;
+        };
+        if self.k.paths.iter().all(|p| !p.judgement.pending()) {
+            // A silent path has begun an assessment by now.
+            self.suspicion = None;
+            return;
+        }
+        if !s.others_asked && now >= self.ask_others_at(&s) {
+            if let Some(s) = &mut self.suspicion {
+                s.others_asked = true;
+            }
+            let used: Vec<Option<String>> = Family::BOTH
+                .iter()
+                .map(|f| self.k.path_uplink(*f).map(|u| u.name.clone()))
+                .collect();
+            let names: Vec<String> = self.k.uplinks.iter().map(|u| u.name.clone()).collect();
+            for name in names {
+                for f in Family::BOTH {
+                    if used[f.at()].as_ref() != Some(&name) {
+                        self.probe_uplink(now, &name, f, Effort::Suspect);
+                    }
+                }
+            }
+        }
+        self.hasten(now, s.since);
+    }
+
+    /// When silence of the path counts, measured from `since`, with another uplink answering in
+    /// `rtt`, the path itself usually in `own`.
+    pub(super) fn burst_silence(rtt: Duration, own: Duration) -> Duration {
+        BURST_SENT + LAST_ANSWER.max(rtt.max(own) * QUICK_ROUND_TRIPS)
+    }
+
+    /// The next instant that a suspicion waits for.
+    pub(super) fn suspicion_due(&self) -> Option<Time> {
+        let beats = self
+            .k
+            .paths
+            .iter()
+            .filter_map(|p| Some(p.beat_at? + beat_silence(p)));
+        let Some(s) = &self.suspicion else {
+            return beats.min();
+        };
+        match s.others_asked {
+            false => Some(self.ask_others_at(s)),
+            true => Some(s.since + Self::burst_silence(Duration::ZERO, Duration::ZERO)),
+        }
+    }
+
+    fn ask_others_at(&self, s: &Suspicion) -> Time {
+        let own = self.k.paths.iter().filter_map(|p| p.usual_rtt);
+        let own = own.max().unwrap_or_default();
+        s.since + OTHERS_AFTER.max(own * OTHERS_ROUND_TRIPS)
+    }
+
+    fn doubt_slow_beat(&mut self, now: Time) {
+        for p in &mut self.k.paths {
+            if !p.judgement.pending() {
+                p.beat_at = None;
+            }
+        }
+        if self.suspicion.is_some() {
+            return;
+        }
+        let slow = self.k.paths.iter().any(|p| {
+            p.beat_at
+                .is_some_and(|began| began + beat_silence(p) <= now)
+        });
+        if slow {
+            self.suspect(now, "the look at the path is not answered".into());
+        }
+    }
+}
+
+fn beat_silence(p: &Path) -> Duration {
+    BEAT_SILENT.max(p.usual_rtt.unwrap_or_default() * OTHERS_ROUND_TRIPS)
+}

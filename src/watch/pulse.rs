@@ -1,0 +1,107 @@
+//! Reads what the kernel counts for nothing: packets of devices, and TCP segments that are resent.
+
+use std::fs;
+
+use crate::core::signs::{Pulse, Resending, Traffic};
+
+use super::sockets;
+
+/// A router has its own connections only in these tables; more than this is an attack on it.
+const RESENDING: usize = 64;
+
+/// Reads the counters of `uplinks` (devices) and of tailscale's device, and all connections with
+/// unacknowledged data. What cannot be read is left out: a sign less is no harm.
+pub fn read(uplinks: &[&str]) -> Pulse {
+    let devices = fs::read_to_string("/proc/net/dev").unwrap_or_default();
+    let mut pulse = traffic(&devices, uplinks);
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        let text = fs::read_to_string(table).unwrap_or_default();
+        let room = RESENDING.saturating_sub(pulse.resending.len());
+        pulse.resending.extend(resending(&text).take(room));
+    }
+    pulse
+}
+
+/// Picks devices out of the text of /proc/net/dev (proc_pid_net(5)): after two lines of heading
+/// `name: bytes packets errs drop fifo frame compressed multicast bytes packets …`.
+fn traffic(text: &str, uplinks: &[&str]) -> Pulse {
+    let mut pulse = Pulse::default();
+    for line in text.lines().skip(2) {
+        let Some((name, counters)) = line.split_once(':') else {
+            continue;
+        };
+        let name = name.trim();
+        let tunnel = name.starts_with("tailscale");
+        if !tunnel && !uplinks.contains(&name) {
+            continue;
+        }
+        let mut counters = counters.split_ascii_whitespace();
+        let received = counters.nth(1).and_then(|n| n.parse().ok());
+        let sent = counters.nth(7).and_then(|n| n.parse().ok());
+        let (Some(received), Some(sent)) = (received, sent) else {
+            continue;
+        };
+        let traffic = Traffic {
+            device: name.to_string(),
+            received,
+            sent,
+        };
+        match tunnel {
+            true => pulse.tunnel = Some(traffic),
+            false => pulse.uplinks.push(traffic),
+        }
+    }
+    pulse
+}
+
+fn resending(text: &str) -> impl Iterator<Item = Resending> + '_ {
+    sockets::parse(text)
+        .into_iter()
+        .filter(|e| e.flow.retransmits > 0 && e.flow.tx_queue > 0)
+        .map(|e| Resending {
+            local: e.flow.local,
+            remote: e.flow.remote,
+            times: e.flow.retransmits,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEV: &str = "\
+Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
+    lo: 1000      10    0    0    0     0          0         0     1000      10    0    0    0     0       0          0
+  eth1:123456     789    1    0    0     0          0         3   654321     987    0    0    0     0       0          0
+pppoe-wan: 1 2 0 0 0 0 0 0 3 4 0 0 0 0 0 0
+tailscale0: 50 5 0 0 0 0 0 0 60 6 0 0 0 0 0 0
+broken: 1 2
+";
+
+    #[test]
+    fn devices_are_picked_by_name() {
+        let pulse = traffic(DEV, &["eth1", "pppoe-wan", "broken"]);
+        let t = |device: &str, received, sent| Traffic {
+            device: device.into(),
+            received,
+            sent,
+        };
+        assert_eq!(pulse.uplinks, [t("eth1", 789, 987), t("pppoe-wan", 2, 4)]);
+        assert_eq!(pulse.tunnel, Some(t("tailscale0", 5, 6)));
+    }
+
+    #[test]
+    fn nonsense_shows_nothing() {
+        assert_eq!(traffic("", &["eth1"]), Pulse::default());
+        assert_eq!(
+            traffic("a\nb\neth1 7\neth1: x y", &["eth1"]),
+            Pulse::default()
+        );
+    }
+
+    #[test]
+    fn this_machine_can_be_read() {
+        assert_eq!(read(&["lo"]).uplinks.len(), 1);
+    }
+}
