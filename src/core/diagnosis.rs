@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::fault::Fault;
 use super::tailnet::{Api, Backend, Flow, Purpose, Standing};
 use super::uplink::Family;
+use super::verdict::Verdict;
 use super::{Knowledge, Time};
 
 /// A path that is right, yet `Self.Online` stays false for this long: control is stuck.
@@ -152,6 +153,9 @@ fn stale_text(k: &Knowledge, ip: IpAddr) -> String {
         Some(u) if !k.on_path(&ip) => {
             format!("it still uses {}'s address {ip}", u.name)
         }
+        Some(_) if k.half_dead(Family::of(&ip)) => {
+            format!("nothing answers its {} packets ({ip})", Family::of(&ip))
+        }
         Some(_) => format!("it is older than the last change of the path ({ip})"),
         None => format!("it still uses {ip}, which is on no uplink any more"),
     }
@@ -176,7 +180,7 @@ impl Knowledge {
         let mut s = Standing::default();
         for f in self.tailnet.flows.iter().filter(|f| f.purpose == purpose) {
             let ip = f.local.ip();
-            if self.on_path(&ip) && !self.epoch.doomed(f) {
+            if self.on_path(&ip) && !self.half_dead(Family::of(&ip)) && !self.epoch.doomed(f) {
                 match self.resends(f) {
                     times if times >= RESENT_TOO_OFTEN => s.unheard = Some((f.remote, times)),
                     _ => s.fresh += usize::from(f.established),
@@ -186,6 +190,18 @@ impl Knowledge {
             }
         }
         s
+    }
+
+    /// True when nothing answers over the path of this family while the other's is open: what hangs
+    /// on it has to be made anew over the other.
+    pub fn half_dead(&self, family: Family) -> bool {
+        let verdict = |f| self.path(f).judgement.verdict;
+        let other = match family {
+            Family::V4 => Family::V6,
+            Family::V6 => Family::V4,
+        };
+        matches!(verdict(family), Verdict::Closed | Verdict::Portal)
+            && verdict(other) == Verdict::Open
     }
 
     /// How often the oldest unacknowledged segment of a flow was resent, at the last pulse.

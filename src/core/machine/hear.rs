@@ -1,5 +1,7 @@
 //! Takes inputs into what is known, and says which of them are a reason to look.
 
+use std::net::IpAddr;
+
 use super::*;
 
 impl Core {
@@ -184,9 +186,14 @@ impl Core {
         let first = self.k.paths_read.is_none();
         self.k.paths_read = Some(now);
         let mut moved = Vec::new();
+        let mut twins = Vec::new();
         for (f, route) in Family::BOTH.into_iter().zip(routes) {
             let old = std::mem::replace(&mut self.k.paths[f.at()].route, route);
             if old != self.k.paths[f.at()].route {
+                twins.extend(same_source(
+                    old.as_ref(),
+                    self.k.paths[f.at()].route.as_ref(),
+                ));
                 // Public addresses belong to uplinks; another way has another one.
                 self.k.paths[f.at()].judgement = Judgement::default();
                 self.k.paths[f.at()].usual_rtt = None;
@@ -202,6 +209,9 @@ impl Core {
             return;
         }
         self.k.epoch = Epoch::begin(now, &self.k.tailnet.flows, false);
+        for address in twins {
+            self.k.epoch.doom(&self.k.tailnet.flows, address);
+        }
         match self.stage {
             Stage::Proving { .. } => {
                 for f in moved {
@@ -388,6 +398,10 @@ impl Core {
                     }),
                     Scope::Path(family) => {
                         let shut = matches!(j.verdict, Verdict::Closed | Verdict::Portal);
+                        if shut {
+                            // What a peer said came by a way that was open then.
+                            self.k.epoch.peer_answered = false;
+                        }
                         if shut && self.stage == Stage::Quiet {
                             let way = match &self.k.path(*family).route {
                                 Some(r) => self.k.name_device(&r.device),
@@ -494,4 +508,11 @@ impl Core {
         }
         self.out.push(Action::Exit);
     }
+}
+
+/// The address that both routes send from although they leave by different devices.
+fn same_source(old: Option<&Route>, new: Option<&Route>) -> Option<IpAddr> {
+    let (old, new) = (old?, new?);
+    let both = old.device != new.device && old.source == new.source;
+    new.source.filter(|_| both)
 }

@@ -68,7 +68,8 @@ impl Core {
             );
             // Steered to the best there is, and main agrees: the steering is not needed. But an
             // uplink that was left and is away just now would come back as main's default, dead.
-            if ways.len() == before && self.left[f.at()].is_none() {
+            let away = |device: &String| !self.k.uplinks.iter().any(|u| u.device == *device);
+            if ways.len() == before && !self.left[f.at()].as_ref().is_some_and(away) {
                 let main = self.k.main_default(f);
                 ways.extend(
                     main.filter(|u| u.device == to.device)
@@ -143,7 +144,9 @@ impl Core {
                 true => None,
                 false => Knowledge::hop(&uplink, f),
             };
-            let keep = (from.device != uplink.device).then_some(from);
+            // An address that both have tells no flow of the one from a flow of the other.
+            let apart = !from.way.addresses.iter().any(|ip| uplink.owns(ip));
+            let keep = (from.device != uplink.device && apart).then_some(from);
             self.left[f.at()] = None;
             cures.push((Cure::Steer(f), Steering { to, keep }));
         }
