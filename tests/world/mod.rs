@@ -819,7 +819,11 @@ impl World {
         let outside = (0..2).any(|i| self.open(i) || recently(self.isps[i].last_open, 20 * S));
         let cure = match action {
             Action::Nudge | Action::Renew | Action::Restart => true,
-            Action::Steer(f, s) => s.to.is_some() && *s != self.steering[f.at_index()],
+            // A way that is only brought up to date, as with a new gateway, is no move.
+            Action::Steer(f, s) => {
+                let device = |s: &Steering| s.to.as_ref().map(|h| h.device.clone());
+                s.to.is_some() && device(s) != device(&self.steering[f.at_index()])
+            }
             _ => false,
         };
         let mut found: Vec<&str> = Vec::new();
