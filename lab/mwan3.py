@@ -76,16 +76,28 @@ class Mwan3:
         self.down.add(isp.name)
         self._write_chains()
 
-    def ifup(self, isp):
-        """Undoes `ifdown`."""
+    def ifup(self, isp, families=(4, 6)):
+        """Undoes `ifdown`; `families` are those that the uplink has."""
         self.down.discard(isp.name)
-        for family in (4, 6):
+        for family in families:
             self._add_interface(isp, family)
         self.connected(isp)
+
+    def stop(self):
+        """Takes rules, tables and chains away, as `mwan3 stop` does: every rule from
+        1000 to 3999, tailscale's with them."""
+        self._flush()
+        for tool in _TOOLS.values():
+            for chain in ("PREROUTING", "OUTPUT"):
+                self._host.sh(f"{tool} -t mangle -D {chain} -j mwan3_hook", check=False)
 
     def restart(self):
         """A restart, as each change of its config does it: all rules between 1000
         and 3999 and tables of others go (seen on a real one: table 52 too)."""
+        self._flush()
+        self.start()
+
+    def _flush(self):
         for family in (4, 6):
             for line in self._ip(family, "rule show").splitlines():
                 pref = int(line.split(":")[0])
@@ -93,7 +105,6 @@ class Mwan3:
                     self._ip(family, f"rule del pref {pref}", check=False)
             for table in [_number(isp, family) for isp in plan.ISPS] + [52]:
                 self._ip(family, f"route flush table {table}", check=False)
-        self.start()
 
     def status(self):
         """The reply of `ubus call mwan3 status`."""

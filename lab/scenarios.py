@@ -8,7 +8,7 @@ tailover, which prove the lab itself, and the list of all.
 import time
 from dataclasses import dataclass
 
-from . import footprint, plan, rescues
+from . import footprint, plan, rescues, routers
 from .hosts import wait_until
 from .steps import (
     PATIENCE,
@@ -191,6 +191,15 @@ SCENARIOS = [
     Scenario(rescues.ubusd_reborn, tailover=True),
     Scenario(rescues.hotplug_is_quick, tailover=True),
     Scenario(footprint.idle_memory, tailover=True),
+    Scenario(routers.backup_without_default, tailover=True),
+    Scenario(routers.backup_with_ipv6_alone, tailover=True),
+    Scenario(routers.one_family_dies, tailover=True),
+    Scenario(routers.no_mwan3_at_all, tailover=True, rare=True, restarts=2),
+    Scenario(routers.check_without_default, tailover=True, rare=True),
+    Scenario(routers.backup_without_gateway, tailover=True, rare=True),
+    Scenario(routers.one_family_dies_on_the_first, tailover=True, rare=True),
+    Scenario(routers.new_gateway_while_steered, tailover=True, rare=True),
+    Scenario(routers.metered_backup_is_left_alone, tailover=True, rare=True),
     Scenario(rescues.no_ubusd_at_all, tailover=True, rare=True),
     Scenario(rescues.killed_tailscaled, tailover=True, rare=True, restarts=1),
     Scenario(rescues.only_restart_allowed, tailover=True, rare=True, restarts=3),

@@ -17,6 +17,10 @@ const OFFLINE_TOO_LONG: Duration = Duration::from_secs(15);
 /// way): the connection is dead. The kernel's pauses make that 6 s at least (RFC 6298).
 const RESENT_TOO_OFTEN: u32 = 5;
 
+/// Both families are asked at once. An older answer of the one says nothing of the instant at which
+/// the other was found silent.
+const ASKED_TOGETHER: Duration = Duration::from_secs(5);
+
 /// tailscaled is gone for longer than procd's respawn delay (5 s in OpenWrt's package).
 const GONE_TOO_LONG: Duration = Duration::from_secs(10);
 
@@ -195,13 +199,14 @@ impl Knowledge {
     /// True when nothing answers over the path of this family while the other's is open: what hangs
     /// on it has to be made anew over the other.
     pub fn half_dead(&self, family: Family) -> bool {
-        let verdict = |f| self.path(f).judgement.verdict;
+        let dead = &self.path(family).judgement;
         let other = match family {
-            Family::V4 => Family::V6,
-            Family::V6 => Family::V4,
+            Family::V4 => &self.path(Family::V6).judgement,
+            Family::V6 => &self.path(Family::V4).judgement,
         };
-        matches!(verdict(family), Verdict::Closed | Verdict::Portal)
-            && verdict(other) == Verdict::Open
+        let together = |t: Time| other.open_since(t.saturating_sub(ASKED_TOGETHER));
+        matches!(dead.verdict, Verdict::Closed | Verdict::Portal)
+            && dead.judged_at.is_some_and(together)
     }
 
     /// How often the oldest unacknowledged segment of a flow was resent, at the last pulse.
