@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps lint unit shell static lab-parts demo test clean
+.PHONY: help deps lint unit shell static lab-parts demo scenarios test clean
 
 # The lab's binaries: the programs as they are shipped, and the doubles of OpenWrt's own.
 LAB_BIN := target/lab/bin
@@ -54,7 +54,11 @@ demo: deps ## a WAN failover of a real tailnet, without and with tailover
 	@$(MAKE) --no-print-directory lab-parts
 	@$(LAB) demo
 
-test: deps ## everything
+scenarios: deps ## every scenario of the lab, the long ones too (hours)
+	@$(MAKE) --no-print-directory lab-parts
+	@$(LAB) test --all
+
+test: deps ## everything, with the short list of scenarios
 	@$(MAKE) --no-print-directory lint unit shell lab-parts
 	@# 77: no sandbox works here. Then nothing about the tailnet is proved, and CI must not pass.
 	@$(LAB) test || { code=$$?; [ $$code = 77 ] && [ "$${CI:-}" != true ] || exit $$code; \

@@ -46,12 +46,21 @@ def _arguments():
     world.add_argument(
         "--source-routes", action="store_true", help="source-specific IPv6 default routes"
     )
+    world.add_argument("--seed", type=int, help="of what is left to chance (default: a new one)")
     commands.add_parser("up", parents=[world], help="bring the lab up and keep it")
     commands.add_parser("demo", parents=[world], help="the failover without and with tailover")
     measure = commands.add_parser("measure", parents=[world], help="the failover, repeated")
     measure.add_argument("-n", type=int, default=5, help="runs of each kind")
     measure.add_argument("--peer", choices=["direct", "derp-only", "both"], default="both")
     measure.add_argument("--cure", choices=["tailover", "hand"], default="tailover")
+    for name, text in (
+        ("blind", "a blackhole that nobody speaks of, the tailnet in use"),
+        ("idle", "the same with an idle tailnet"),
+        ("address", "a silent change of the public address"),
+    ):
+        measure.add_argument(f"--{name}", dest="kind", action="store_const", const=name, help=text)
+    naming = commands.add_parser("naming", parents=[world], help="are faults named exactly?")
+    naming.add_argument("names", nargs="*", help="only cases whose title contains one of these")
     test = commands.add_parser("test", parents=[world], help="run the scenarios")
     test.add_argument("names", nargs="*", help="only those whose name contains one of these")
     test.add_argument("--all", action="store_true", help="the rare ones too")

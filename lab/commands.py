@@ -1,12 +1,14 @@
 """The subcommands that run inside the sandbox. Each returns its exit code."""
 
+import random
 import signal
 import statistics
 import sys
 import time
 import traceback
 
-from . import scenarios
+from . import blind, scenarios
+from . import naming as names
 from .hosts import HostError
 from .paths import LOGS, TAILOVER_INSIDE
 from .sandbox import NOT_UP
@@ -39,17 +41,33 @@ def test(options):
             print(f"{scenario.name}: {scenario.run.__doc__.splitlines()[0]}")
         return 0
     world = _world(options)
-    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    rows = []
     for scenario in chosen:
+        begun = time.monotonic()
         result, text = _try(world, scenario)
-        counts[result] += 1
+        rows.append((result, time.monotonic() - begun, scenario.name, text))
         _say(f"{result:7} {scenario.name}: {text}")
-    _say(", ".join(f"{count} {result}" for result, count in counts.items()))
-    return 1 if counts["failed"] or not counts["passed"] else 0
+    return _table(rows)
+
+
+def _table(rows):
+    """Prints what came of each scenario; returns the exit code."""
+    width = max((len(name) for _, _, name, _ in rows), default=0)
+    _say("")
+    for result, took, name, text in rows:
+        # What a scenario that passed has measured stands above.
+        reason = "" if result == "passed" else f"  {text}"
+        _say(f"{result:7} {name:{width}} {took:6.0f} s{reason}")
+    results = [result for result, *_ in rows]
+    kinds = ("passed", "failed", "skipped")
+    _say(", ".join(f"{results.count(kind)} {kind}" for kind in kinds))
+    return 1 if "failed" in results or "passed" not in results else 0
 
 
 def measure(options):
     """Repeats failover and failback; prints medians."""
+    if options.kind:
+        return _measure_blind(options)
     kinds = ["direct", "derp-only"] if options.peer == "both" else [options.peer]
     world = _world(options)
     if options.cure == "tailover" and not world.tailover:
@@ -65,6 +83,27 @@ def measure(options):
         lost += sum(None in (f.control, f.ping, f.ping6, b.control) for f, b in runs)
         _say(f"{kind}, medians of {options.n}: {_medians(runs)}")
     return 1 if lost else 0
+
+
+def _measure_blind(options):
+    """What tailover finds by itself, repeated; fails when a run never came back."""
+    world = _world(options)
+    if not world.tailover:
+        _say("lab: no tailover binary; build it or give --tailover")
+        return 1
+    good = blind.measure(world, blind.KINDS[options.kind], options.n, _say)
+    return 0 if good else 1
+
+
+def naming(options):
+    """Injects faults and compares their names with those the daemon gives them."""
+    world = _world(options)
+    if not world.tailover:
+        _say("lab: no tailover binary; build it or give --tailover")
+        return 1
+    table, good = names.run_all(world, options.names)
+    _say(table)
+    return 0 if good else 1
 
 
 def demo(options):
@@ -162,8 +201,9 @@ def _picked(scenario, options):
 def _world(options):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     begun = time.monotonic()
+    seed = random.randrange(2**32) if options.seed is None else options.seed
     try:
-        world = World(TAILOVER_INSIDE.exists(), options.rp_filter, options.source_routes)
+        world = World(TAILOVER_INSIDE.exists(), options.rp_filter, options.source_routes, seed)
         world.start()
     except _BROKEN:
         traceback.print_exc()

@@ -100,6 +100,12 @@ class Internet:
         )
         return json.loads(made)["key"]
 
+    def approve_routes(self, name, routes):
+        """Lets the node of that host name route these networks; an empty text lets it none."""
+        nodes = json.loads(self._headscale("nodes", "list", "-o", "json"))
+        number = next(node["id"] for node in nodes if node["name"] == name)
+        self._headscale("nodes", "approve-routes", "-i", str(number), "-r", routes)
+
     def _headscale(self, *arguments):
         return self.headscale.run([BIN / "headscale", *arguments])
 

@@ -61,6 +61,13 @@ COMMIT
 """
 
 
+# TCP to port 443 whose first payload byte is 0x16, a TLS handshake record (RFC
+# 8446, 5.1): of a client that is its ClientHello. Offsets as iptables-extensions(8)
+# has them for u32; the IPv6 form takes a header without extensions.
+_HELLO4 = "-p tcp --dport 443 -m u32 --u32 0>>22&0x3C@12>>26&0x3C@0>>24=0x16"
+_HELLO6 = "-p tcp --dport 443 -m u32 --u32 52>>26&0x3C@40>>24=0x16"
+
+
 class IspHost:
     """One running ISP. Each fault lasts until `restore`."""
 
@@ -105,6 +112,10 @@ class IspHost:
     def reject(self):
         """Answers every packet for the outside with ICMP unreachable."""
         self._fault4("-A fault ! -i cust0 -j DROP", "-A fault ! -d {gateway} -j REJECT")
+        self.no_ipv6()
+
+    def no_ipv6(self):
+        """The same for IPv6 alone, as an ISP does that has none."""
         self._fault6(
             "-A fault -p ipv6-icmp -j RETURN",
             "-A fault ! -i cust0 -j DROP",
@@ -125,6 +136,34 @@ class IspHost:
             "iptables -t nat -A fault -p tcp -m multiport --dports 80,443"
             f" -j DNAT --to-destination {self.spec.gateway}"
         )
+
+    def names_dead(self):
+        """Its resolver answers nothing, and no query gets through to any other."""
+        lines = [f"-A fault -p {kind} --dport 53 -j DROP" for kind in ("udp", "tcp")]
+        self._fault4(*lines)
+        self._fault6(*lines)
+
+    def tls_broken(self):
+        """TCP opens to port 443, and each ClientHello is lost; flows that are
+        there already go on."""
+        self._fault4(f"-A fault {_HELLO4} -j DROP")
+        self._fault6(f"-A fault {_HELLO6} -j DROP")
+
+    def mtu_black_hole(self):
+        """Packets of 1,300 bytes and more are lost both ways, and nobody says so."""
+        self._fault4("-A fault -m length --length 1300:65535 -j DROP")
+        self._fault6("-A fault -m length --length 1300:65535 -j DROP")
+
+    def lossy(self, percent):
+        """Loses that share of the packets, by chance, each way."""
+        line = f"-A fault -m statistic --mode random --probability {percent / 100:.5f} -j DROP"
+        self._fault4(line)
+        self._fault6(line)
+
+    def gateway_dead(self):
+        """The link stays up; ARP and neighbour discovery stay unanswered, nothing passes."""
+        self.blackhole()
+        self.host.sh("ip link set cust0 arp off")
 
     def link_down(self):
         """Takes the carrier from the router's device."""
@@ -171,7 +210,7 @@ class IspHost:
         self._fault6()
         self.host.sh(
             "iptables -t nat -F fault\n"
-            f"ip link set cust0 up\nip -6 route replace {self.spec.prefix6} dev cust0"
+            f"ip link set cust0 up arp on\nip -6 route replace {self.spec.prefix6} dev cust0"
         )
 
     def _fault4(self, *lines):

@@ -40,6 +40,8 @@ class Mwan3:
         self.online = {name for isp in plan.ISPS for name in (isp.wan, isp.wan6)}
         # Interfaces that netifd has taken down lose their rules and tables.
         self.down = set()
+        # Networks that a rule of the owner's leaves alone (`use_policy default`).
+        self.spared = []
 
     def start(self):
         """Sets up rules, tables and chains, like `mwan3 start`."""
@@ -83,21 +85,14 @@ class Mwan3:
             self._add_interface(isp, family)
         self.connected(isp)
 
-    def stop(self):
-        """Takes rules, tables and chains away, as `mwan3 stop` does: every rule from
-        1000 to 3999, tailscale's with them."""
-        self._flush()
-        for tool in _TOOLS.values():
-            for chain in ("PREROUTING", "OUTPUT"):
-                self._host.sh(f"{tool} -t mangle -D {chain} -j mwan3_hook", check=False)
-
     def restart(self):
-        """A restart, as each change of its config does it: all rules between 1000
-        and 3999 and tables of others go (seen on a real one: table 52 too)."""
-        self._flush()
+        """A restart, as each change of its config does it."""
+        self.stop()
         self.start()
 
-    def _flush(self):
+    def stop(self):
+        """All rules between 1000 and 3999 and all tables up to 60 go, those of others too:
+        tailscaled's rules at base 1300 and its table 52 (seen on a real one)."""
         for family in (4, 6):
             for line in self._ip(family, "rule show").splitlines():
                 pref = int(line.split(":")[0])
@@ -105,6 +100,11 @@ class Mwan3:
                     self._ip(family, f"rule del pref {pref}", check=False)
             for table in [_number(isp, family) for isp in plan.ISPS] + [52]:
                 self._ip(family, f"route flush table {table}", check=False)
+        for tool in _TOOLS.values():
+            self._host.sh(
+                f"for c in PREROUTING OUTPUT; do {tool} -t mangle -D $c -j mwan3_hook; done",
+                check=False,
+            )
 
     def status(self):
         """The reply of `ubus call mwan3 status`."""
@@ -207,6 +207,9 @@ class Mwan3:
         for policy in _POLICIES:
             chains.append(f"mwan3_policy_{policy}")
             lines += self._policy(policy, family)
+        for network in self.spared:
+            if (":" in network) == (family == 6):
+                lines.append(f"-A mwan3_rules -d {network} {_NO_MARK} -j MARK --set-xmark {_DEFAULT}")
         to_policy = f"{_NO_MARK} -j mwan3_policy_wan_wanb"
         lines.append(f"-A mwan3_rules -p tcp -m multiport --dports 443 {to_policy}")
         lines.append(f"-A mwan3_rules {to_policy}")

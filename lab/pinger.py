@@ -1,12 +1,14 @@
 """Pings addresses four times a second and writes down what happened.
 
 A program of its own, run on the peer: `python3 -m lab.pinger FILE ADDRESS...`.
+SIGUSR1 makes it pause, SIGUSR2 makes it go on.
 Lines: `s FAMILY NUMBER SECONDS` for sent, `r` for the answer; seconds of the
 machine's monotonic clock.
 """
 
 import os
 import select
+import signal
 import socket
 import struct
 import sys
@@ -37,6 +39,14 @@ def request(family, identifier, number):
 
 def main(file, addresses):
     """Pings until killed."""
+    pausing = False
+
+    def obey(number, _frame):
+        nonlocal pausing
+        pausing = number == signal.SIGUSR1
+
+    signal.signal(signal.SIGUSR1, obey)
+    signal.signal(signal.SIGUSR2, obey)
     identifier = os.getpid() & 0xFFFF
     sockets = {}
     for address in addresses:
@@ -50,6 +60,8 @@ def main(file, addresses):
     with open(file, "w", buffering=1) as log:
         while True:
             for handle, (family, address) in sockets.items():
+                if pausing:
+                    break
                 log.write(f"s {family} {number} {time.monotonic():.4f}\n")
                 try:
                     handle.sendto(request(family, identifier, number), (address, 0))

@@ -2,7 +2,8 @@
 
 `keep` starts the command and starts it again 5 s after it ended by itself, as
 the package's `respawn 3600 5 5` does. `call ACTION` is what /etc/init.d/tailscale
-runs: start, stop, restart or running.
+runs: start, stop, restart or running. `call abandon` leaves what is left when
+procd has given up a service that ends too often: an instance that does not run.
 """
 
 import fcntl
@@ -57,6 +58,15 @@ class Instance:
             self._tell()
         subprocess.run([self._command[0], "--cleanup"], stderr=subprocess.DEVNULL)
 
+    def abandon(self):
+        """The process is dead, and nobody starts it again before `start`."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+        self.due = None
+        self._tell()
+
     def look(self):
         """Notices an end and respawns when it is due."""
         if self.process is not None and self.process.poll() is not None:
@@ -66,7 +76,6 @@ class Instance:
             self.due = time.monotonic() + RESPAWN_SECONDS
         if self.due is not None and time.monotonic() >= self.due:
             self.start()
-
 
     def _tell(self):
         """Publishes the reply of `ubus call service list`."""
@@ -116,11 +125,13 @@ def keep(command):
 
 def _answer(instance, connection):
     action = connection.recv(64).decode()
+    if action == "abandon":
+        instance.abandon()
     if action in ("stop", "restart"):
         instance.stop()
     if action in ("start", "restart"):
         instance.start()
-    known = action in ("start", "stop", "restart") or instance.process is not None
+    known = action in ("start", "stop", "restart", "abandon") or instance.process is not None
     connection.sendall(b"ok" if known else b"no")
 
 

@@ -208,6 +208,21 @@ class Router:
             self.hotplug("connected", name, isp.device, FIRSTCONNECT="")
         return called
 
+    def restart_mwan3(self):
+        """mwan3 is restarted, or its config has changed, with the hotplug calls of that."""
+        for isp in plan.ISPS:
+            for name in (isp.wan, isp.wan6):
+                self.hotplug("disconnected", name, MWAN3_SHUTDOWN="1")
+        self.mwan3.stop()
+        self.start_mwan3()
+
+    def start_mwan3(self):
+        """mwan3 starts and finds each uplink connected, as after a boot."""
+        self.mwan3.start()
+        for isp in plan.ISPS:
+            for name in (isp.wan, isp.wan6):
+                self.hotplug("connected", name, isp.device, FIRSTCONNECT="1")
+
     def ifdown(self, isp):
         """netifd takes a DHCP uplink down after its carrier is lost."""
         self.link_up[isp.name] = False

@@ -8,7 +8,7 @@ tailover, which prove the lab itself, and the list of all.
 import time
 from dataclasses import dataclass
 
-from . import footprint, plan, rescues, routers
+from . import footprint, losses, naming, plan, rescues, routers
 from .hosts import wait_until
 from .steps import (
     PATIENCE,
@@ -44,11 +44,55 @@ def names_are_local(world):
     return "each resolver answers its own customer only"
 
 
+def faults_of_an_isp(world):
+    """Each fault that an ISP can have breaks what it is named after, and nothing else."""
+    everything = {"name", "tcp", "tls", "small", "large"}
+    broken = {
+        "restore": set(),
+        "names_dead": {"name"},
+        "tls_broken": {"tls"},
+        "mtu_black_hole": {"large"},
+        "gateway_dead": everything,
+    }
+    for fault, expected in broken.items():
+        getattr(world.isp1, fault)()
+        for family in (4, 6):
+            lost = everything - _passing(world, family)
+            # A handshake needs large packets too, for the certificates.
+            lost -= {"tls"} if fault == "mtu_black_hole" else set()
+            expect(lost == expected, f"{fault} breaks {sorted(lost)} over IPv{family}")
+        world.isp1.restore()
+    world.isp1.lossy(50)
+    ping = ["ping", "-n", "-q", "-c", "50", "-i", "0.02", "-W", "1", plan.IPIFY[0]]
+    answered = int(world.router.host.run(ping, check=False).split(" received")[0].split()[-1])
+    expect(1 <= answered <= 30, f"{answered} of 50 pings answered at 50 % loss each way")
+    return f"{len(broken) - 1} faults as they should be; {answered} of 50 pings at 50 % loss each way"
+
+
+def _passing(world, family):
+    """What gets through from the router's first uplink to the outside now."""
+    server = plan.IPIFY[0 if family == 4 else 1]
+    resolver = plan.ISP1.gateway if family == 4 else plan.ISP1.gateway6
+    open_tcp = f"import socket;s=socket.create_connection(('{server}',443),1.5)"
+    tls = "import ssl;ssl._create_unverified_context().wrap_socket(s).version()"
+    ping = f"ping -n -c 1 -W 1 -M dont {server} -s"
+    tries = {
+        "name": _lookup(resolver, plan.ISP1.device),
+        "tcp": f'python3 -c "{open_tcp}"',
+        "tls": f'python3 -c "{open_tcp};{tls}"',
+        "small": f"{ping} 100",
+        "large": f"{ping} 1352",
+    }
+    lines = [f"( {command} ) >/dev/null 2>&1 && echo {what} &" for what, command in tries.items()]
+    return set(world.router.host.run(["sh", "-c", "\n".join([*lines, "wait"])]).split())
+
+
 def _lookup(server, device=None):
     """A shell command that asks a resolver for the control server's name."""
     question = "\\0\\1\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\011headscale\\3lab\\0\\0\\1\\0\\1"
     program = (
-        "import socket,sys;s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM);s.settimeout(1);"
+        f"import socket,sys;s=socket.socket(socket.AF_INET{'6' if ':' in server else ''},socket.SOCK_DGRAM);"
+        "s.settimeout(1);"
         + (f"s.setsockopt(socket.SOL_SOCKET,25,b'{device}');" if device else "")
         + f"s.sendto(b'{question}',('{server}',53));s.recv(512);print('answered')"
     )
@@ -162,6 +206,7 @@ class Scenario:
 SCENARIOS = [
     Scenario(lab_is_real),
     Scenario(names_are_local),
+    Scenario(faults_of_an_isp),
     Scenario(dead_without_cure),
     Scenario(by_hand_direct),
     Scenario(by_hand_rejected, rare=True),
@@ -190,6 +235,7 @@ SCENARIOS = [
     Scenario(rescues.check_changes_nothing, tailover=True),
     Scenario(rescues.ubusd_reborn, tailover=True),
     Scenario(rescues.hotplug_is_quick, tailover=True),
+    Scenario(naming.naming_short, tailover=True),
     Scenario(footprint.idle_memory, tailover=True),
     Scenario(routers.backup_without_default, tailover=True),
     Scenario(routers.backup_with_ipv6_alone, tailover=True),
@@ -200,13 +246,25 @@ SCENARIOS = [
     Scenario(routers.one_family_dies_on_the_first, tailover=True, rare=True),
     Scenario(routers.new_gateway_while_steered, tailover=True, rare=True),
     Scenario(routers.metered_backup_is_left_alone, tailover=True, rare=True),
+    Scenario(losses.flush_by_mwan3, tailover=True),
+    Scenario(losses.rules6_deleted, tailover=True),
+    Scenario(losses.route_deleted, tailover=True),
+    Scenario(losses.address_deleted, tailover=True),
+    Scenario(losses.netmap_changes, tailover=True),
+    Scenario(losses.boot_race, tailover=True, restarts=3),
+    Scenario(losses.boot_race_spared, tailover=True, rare=True, restarts=2),
+    Scenario(losses.device_down, tailover=True, rare=True),
+    Scenario(losses.flushed_before_start, tailover=True, rare=True),
+    Scenario(losses.flushed_while_dark, tailover=True, rare=True),
+    Scenario(losses.other_hand_on_tailscaled, tailover=True, rare=True, restarts=1),
+    # A hung and a dead tailscaled are restarted, and so is what nobody mends.
+    Scenario(naming.naming_singles, tailover=True, rare=True, restarts=5),
+    Scenario(naming.naming_pairs, tailover=True, rare=True, restarts=10),
     Scenario(rescues.no_ubusd_at_all, tailover=True, rare=True),
     Scenario(rescues.killed_tailscaled, tailover=True, rare=True, restarts=1),
     Scenario(rescues.only_restart_allowed, tailover=True, rare=True, restarts=3),
     Scenario(rescues.failover_rp_filter, tailover=True, rare=True),
     Scenario(rescues.failover_source_routes, tailover=True, rare=True),
-    # Lost kernel state is not mended yet: tailover may only fail to help here.
-    Scenario(rescues.flush_by_mwan3, tailover=True, rare=True, restarts=1),
     Scenario(dead_without_cure_derp, peer="derp-only", rare=True),
     Scenario(by_hand_derp, peer="derp-only"),
     Scenario(rescues.failover_derp, peer="derp-only", tailover=True),

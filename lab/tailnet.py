@@ -14,6 +14,7 @@ _SOCKET = "/run/tailscale/tailscaled.sock"
 _PORT = 41641
 _ENVIRONMENT = {"TS_DEBUG_FIREWALL_MODE": "nftables", "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}
 _ESTABLISHED = "01"
+_RELAYS = [address for _, *both in plan.DERPS.values() for address in both]
 
 
 class Node:
@@ -47,6 +48,10 @@ class Node:
     def down(self):
         """`tailscale down`, as its user types it."""
         self.host.run([BIN / "tailscale", "down"])
+
+    def set(self, *flags):
+        """`tailscale set`, which changes only what is named."""
+        self.host.run([BIN / "tailscale", "set", *flags])
 
     def call(self, method, path, body=None, timeout=3):
         """One LocalAPI call; returns status code and text. Raises OSError."""
@@ -109,12 +114,19 @@ class Node:
 
     def control_ports(self):
         """Local ports of the same: a new connection has a new one."""
+        return self._ports(plan.HEADSCALE)
+
+    def relay_ports(self):
+        """Local ports of its established TCP flows to the relays."""
+        return self._ports(_RELAYS)
+
+    def _ports(self, remotes):
         flows = tcp_flows(self.pid())
-        return {local[1] for local, remote in flows if remote[0] in plan.HEADSCALE}
+        return {local[1] for local, remote in flows if remote[0] in remotes}
 
     def relay_sources(self):
         """Local addresses of its established TCP flows to the relays."""
-        return self._sources([a for _, *both in plan.DERPS.values() for a in both])
+        return self._sources(_RELAYS)
 
     def _sources(self, remotes):
         pid = self.pid()
@@ -140,6 +152,10 @@ class RouterNode(Node):
     def restart(self):
         """Restarts it as the init script does."""
         self.host.run(["/etc/init.d/tailscale", "restart"])
+
+    def abandon(self):
+        """Kills it for good, as after procd has given it up."""
+        self.host.run(["/etc/init.d/tailscale", "abandon"])
 
 
 class Peer:

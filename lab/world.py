@@ -1,5 +1,6 @@
 """The whole lab, brought up once and brought back to health between scenarios."""
 
+import signal
 import sys
 import threading
 
@@ -14,10 +15,12 @@ from .tailnet import Peer, RouterNode
 
 
 class World:
-    """Everything that runs. `tailover` says whether a binary is there to be tested."""
+    """Everything that runs. `tailover` says whether a binary is there to be tested;
+    `seed` is that of whatever is left to chance."""
 
-    def __init__(self, tailover=False, rp_filter=0, source_routes=False):
+    def __init__(self, tailover=False, rp_filter=0, source_routes=False, seed=0):
         self.tailover = tailover
+        self.seed = seed
         self.rp_filter = rp_filter
         self._clear_logs()
         self.internet = Internet()
@@ -27,6 +30,7 @@ class World:
         self.node = RouterNode(self.router.host)
         self.watch = None
         self.pings = None
+        self._pinger = None
         self.kind = "direct"
 
     @property
@@ -68,8 +72,16 @@ class World:
     def _ping(self):
         file = STATE / "pings"
         command = [sys.executable, "-m", "lab.pinger", file, *self.node.addresses()]
-        self.peer.host.spawn("pinger", ["env", "-C", STATE / "tree", *command])
+        self._pinger = self.peer.host.spawn("pinger", ["env", "-C", STATE / "tree", *command])
         self.pings = Pings(file)
+
+    def pause_pings(self):
+        """Nobody uses the tailnet until `resume_pings`."""
+        self._pinger.send_signal(signal.SIGUSR1)
+
+    def resume_pings(self):
+        """Undoes `pause_pings`."""
+        self._pinger.send_signal(signal.SIGUSR2)
 
     def _isp_name(self, address):
         isp = self.router.isp_of(address)
@@ -111,6 +123,20 @@ class World:
             wait_until(self._healthy, 30, "a healthy tailnet")
         except TimeoutError as problem:
             raise TimeoutError(f"{problem}: {self.describe()}") from None
+
+    def ipv4_only(self):
+        """No ISP has IPv6: the tailnet is brought to IPv4. Until the next `settle`."""
+        for isp in self.isps.values():
+            isp.no_ipv6()
+        byhand.nudge_and_renew(self.node, self.peer_address())
+        ours = {plan.ISP1.address}
+
+        def moved():
+            flows = self.node.control_sources() | self.node.relay_sources()
+            where = self.peer.node.path_to("router")[1] or ""
+            return flows == ours and where.startswith(self.isp1.public) and self._healthy()
+
+        wait_until(moved, 60, "a tailnet over IPv4 alone")
 
     def _forget_second_uplink(self):
         """Breaks what the peer still has over the second uplink.

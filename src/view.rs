@@ -26,6 +26,7 @@ pub fn status(core: &Core, now: Time) -> Value {
             "online": t.online,
             "pid": t.pid,
             "tun": t.tun,
+            "lost": t.lost.what,
             "control": flows(core, Purpose::Control),
             "derp": flows(core, Purpose::Derp),
         },

@@ -5,7 +5,7 @@ mod world;
 
 use proptest::prelude::*;
 use tailover::core::ladder::Allowed;
-use tailover::core::{Action, Notice, Stage};
+use tailover::core::{Action, Effort, Notice, Stage};
 use world::{policy, Fault, World, MS, S};
 
 fn named(w: &World) -> Vec<&'static str> {
@@ -81,6 +81,98 @@ fn a_dark_wan_is_found_without_any_event() {
     w.run(45 * S);
     assert!(w.well());
     assert_eq!(w.count(|a| *a == Action::Restart), 0);
+}
+
+#[test]
+fn a_dark_wan_is_left_within_three_seconds_when_a_peer_was_talking() {
+    let mut w = World::new(policy(), 1);
+    w.peer_talks = true;
+    w.run(20 * S);
+    assert_eq!(w.cures().count(), 0, "a talking peer is no sign");
+    let dark = w.now;
+    w.inject(Fault::Dark {
+        uplink: 0,
+        told: None,
+    });
+    w.run(20 * S);
+    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    let steer = w.cures().next().expect("an act");
+    assert!(matches!(steer.action, Action::Steer(..)));
+    assert!(steer.at - dark < 3 * S, "{:?}", steer.at - dark);
+    assert_eq!(w.count(|a| *a == Action::Restart), 0);
+}
+
+#[test]
+fn a_peer_that_stops_talking_costs_one_look_at_the_path_and_no_act() {
+    let mut w = World::new(policy(), 1);
+    w.peer_talks = true;
+    w.run(20 * S);
+    let suspect = |w: &World| {
+        w.count(|a| {
+            matches!(
+                a,
+                Action::Probe {
+                    effort: Effort::Suspect,
+                    ..
+                }
+            )
+        })
+    };
+    assert_eq!(suspect(&w), 0);
+    w.peer_talks = false;
+    w.run(20 * S);
+    assert_eq!(suspect(&w), 1, "the other uplinks are not asked");
+    assert_eq!(w.cures().count(), 0);
+    assert!(named(&w).is_empty());
+}
+
+#[test]
+fn a_heartbeat_that_is_not_answered_is_followed_by_a_burst() {
+    let mut w = settled();
+    let dark = w.now;
+    w.inject(Fault::Dark {
+        uplink: 0,
+        told: None,
+    });
+    w.run(40 * S);
+    let steer = w.cures().next().expect("an act");
+    assert!(steer.at - dark < 33 * S, "{:?}", steer.at - dark);
+}
+
+#[test]
+fn control_that_is_not_heard_is_renewed_only_when_its_server_answers() {
+    let mut w = World::new(policy(), 1);
+    w.peer_talks = true;
+    w.run(20 * S);
+    w.inject(Fault::Control { up: false });
+    w.run(60 * S);
+    assert_eq!(
+        named(&w),
+        ["control-down"],
+        "named without waiting for offline"
+    );
+    assert_eq!(w.cures().count(), 0);
+    w.inject(Fault::Control { up: true });
+    w.run(120 * S);
+    assert!(w.well() && w.core.faults().is_empty());
+}
+
+#[test]
+fn a_nudge_that_waits_for_peers_does_not_hold_control_up() {
+    let mut w = settled();
+    (w.nudge_takes, w.control_delay) = (1500 * MS, 400 * MS);
+    w.inject(Fault::Dark {
+        uplink: 0,
+        told: Some(2000),
+    });
+    w.run(2000 * MS);
+    let told = w.now;
+    w.run(18 * S);
+    let renew = w.acts.iter().find(|a| a.action == Action::Renew);
+    let after = renew.expect("an act").at - told;
+    assert!(after < 700 * MS, "{after:?}");
+    assert_eq!(w.count(|a| *a == Action::Nudge), 1);
+    assert!(w.well());
 }
 
 #[test]
@@ -463,27 +555,6 @@ fn a_metered_backup_is_asked_with_datagrams_until_it_is_used() {
 }
 
 #[test]
-fn a_steering_that_main_agrees_with_is_taken_away_though_another_uplink_was_left() {
-    let mut w = settled();
-    w.inject(Fault::Carrier {
-        uplink: 0,
-        up: false,
-    });
-    w.run(20 * S);
-    w.inject(Fault::Dark {
-        uplink: 1,
-        told: None,
-    });
-    w.run(5 * S);
-    w.inject(Fault::Carrier {
-        uplink: 0,
-        up: true,
-    });
-    w.run(300 * S);
-    assert!(w.well() && !w.steered(), "{:?}", w.core.stage());
-}
-
-#[test]
 fn flows_of_an_uplink_are_stale_on_another_with_the_same_address() {
     use tailover::core::tailnet::{Api, Flow, Purpose, Tailnet};
     use tailover::core::{Input, Moment, Route, Uplink, Way};
@@ -529,6 +600,107 @@ fn flows_of_an_uplink_are_stale_on_another_with_the_same_address() {
     assert_eq!((standing.fresh, standing.stale), (0, Some(own)));
 }
 
+#[test]
+fn lost_routes_are_put_back_within_two_seconds_and_nothing_else_is_done() {
+    let mut w = settled();
+    let lost = w.now;
+    w.inject(Fault::Lose { mendable: true });
+    w.run(10 * S);
+    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    assert_eq!(named(&w), ["F4-lost-state"]);
+    let acts: Vec<_> = w.cures().collect();
+    assert_eq!(acts.len(), 1, "{acts:?}");
+    assert_eq!(acts[0].action, Action::Mend);
+    assert!(acts[0].at - lost < 2 * S, "{:?}", acts[0].at - lost);
+    assert_eq!(*w.core.stage(), Stage::Quiet);
+    assert!(w.core.faults().is_empty());
+}
+
+#[test]
+fn rules_that_tailscaled_puts_back_itself_are_no_fault() {
+    let mut w = settled();
+    w.inject(Fault::Lose { mendable: true });
+    // The look comes 400 ms after the change and finds them gone; tailscaled was late.
+    w.run(600 * MS);
+    w.find_again();
+    w.run(20 * S);
+    assert_eq!(named(&w), [""; 0]);
+    assert_eq!(w.cures().count(), 0);
+}
+
+#[test]
+fn lost_state_is_mended_while_no_uplink_reaches_the_outside() {
+    let mut w = settled();
+    for uplink in [0, 1] {
+        w.inject(Fault::Dark {
+            uplink,
+            told: Some(100),
+        });
+    }
+    w.run(60 * S);
+    assert!(matches!(w.core.stage(), Stage::Resting { .. }));
+    w.inject(Fault::Lose { mendable: true });
+    w.run(2 * S);
+    let acts: Vec<_> = w.cures().map(|a| a.action.clone()).collect();
+    assert_eq!(acts, [Action::Mend]);
+    assert!(w.broken.is_empty(), "{:?}", w.broken);
+}
+
+#[test]
+fn what_cannot_be_mended_costs_one_restart() {
+    let mut w = settled();
+    let lost = w.now;
+    w.inject(Fault::Lose { mendable: false });
+    w.run(60 * S);
+    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    assert_eq!(named(&w), ["F4-lost-state"]);
+    let acts: Vec<_> = w.cures().collect();
+    assert_eq!(acts.len(), 1, "{acts:?}");
+    assert_eq!(acts[0].action, Action::Restart);
+    assert!(acts[0].at - lost < 2 * S, "{:?}", acts[0].at - lost);
+}
+
+#[test]
+fn a_restart_follows_two_mendings_that_did_not_help() {
+    let mut w = settled();
+    w.mending_fails = true;
+    w.inject(Fault::Lose { mendable: true });
+    w.run(60 * S);
+    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    let acts: Vec<_> = w.cures().map(|a| a.action.clone()).collect();
+    assert_eq!(acts, [Action::Mend, Action::Mend, Action::Restart]);
+}
+
+#[test]
+fn what_cannot_be_mended_waits_for_the_control_server() {
+    let mut w = settled();
+    w.inject(Fault::Control { up: false });
+    w.run(20 * S);
+    w.inject(Fault::Lose { mendable: false });
+    w.run(600 * S);
+    assert_eq!(w.count(|a| *a == Action::Restart), 0);
+    assert!(named(&w).contains(&"F4-lost-state"));
+    w.inject(Fault::Control { up: true });
+    w.run(120 * S);
+    assert!(w.well());
+    assert_eq!(w.count(|a| *a == Action::Restart), 1);
+}
+
+#[test]
+fn a_failover_and_lost_routes_at_once_are_both_cured() {
+    let mut w = settled();
+    w.inject(Fault::Lose { mendable: true });
+    w.inject(Fault::Dark {
+        uplink: 0,
+        told: Some(900),
+    });
+    w.run(30 * S);
+    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    assert!(w.steered());
+    assert_eq!(w.count(|a| *a == Action::Mend), 1);
+    assert_eq!(w.count(|a| *a == Action::Restart), 0);
+}
+
 fn told() -> impl Strategy<Value = Option<u16>> {
     prop_oneof![Just(None), (50u16..10_000).prop_map(Some)]
 }
@@ -547,6 +719,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => Just(Fault::UserStarts),
         1 => Just(Fault::Crash),
         1 => Just(Fault::Hang),
+        3 => any::<bool>().prop_map(|mendable| Fault::Lose { mendable }),
     ]
 }
 

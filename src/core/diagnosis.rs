@@ -27,17 +27,24 @@ const GONE_TOO_LONG: Duration = Duration::from_secs(10);
 /// LocalAPI silent for this long, where each question waits 2 s: hung, not busy.
 const HUNG_TOO_LONG: Duration = Duration::from_secs(15);
 
+/// What the kernel lost is lost when it was not back after this. tailscaled puts its IPv4 rules
+/// back within 250 ms, and for a moment of its own start and end it has less than it says.
+pub const LOST_FOR_SURE: Duration = Duration::from_millis(500);
+
 /// All faults that the evidence of the assessment begun at `since` shows, the one to cure first first.
 pub fn diagnose(k: &Knowledge, now: Time, since: Time) -> Vec<Fault> {
     if let Some(what) = needs_person(k) {
         return vec![Fault::NeedsPerson { what }];
     }
     let mut faults = Vec::new();
+    // The only one that is cured without the outside.
+    faults.extend(lost_state(k, now));
     let open = k.anything_open(since);
     if !open && k.everything_shut(since) {
-        return vec![Fault::OutsideDown {
+        faults.push(Fault::OutsideDown {
             portal: k.portal_uplink(),
-        }];
+        });
+        return faults;
     }
     if !k.tailnet.tun && k.tailnet.api == Api::Answers {
         // Its flows take the router's ordinary rules; the marked path says nothing of them.
@@ -85,6 +92,15 @@ pub fn needs_person(k: &Knowledge) -> Option<&'static str> {
         _ if t.wanted == Some(false) => Some("was stopped by the user"),
         _ => None,
     }
+}
+
+fn lost_state(k: &Knowledge, now: Time) -> Option<Fault> {
+    let lost = &k.tailnet.lost;
+    let long = now.saturating_sub(k.lost_since?) >= LOST_FOR_SURE;
+    (long && !lost.what.is_empty()).then(|| Fault::LostState {
+        lost: lost.what.clone(),
+        mendable: lost.mendable,
+    })
 }
 
 fn pinned(k: &Knowledge, family: Family, since: Time) -> Option<Fault> {

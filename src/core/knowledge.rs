@@ -36,6 +36,8 @@ pub struct Knowledge {
     /// builds always say false.
     pub offline_since: Option<Time>,
     pub online_seen: bool,
+    /// Since when each look shows that the kernel lost something of tailscaled's.
+    pub lost_since: Option<Time>,
     pub epoch: Epoch,
     pub steering: [Steering; 2],
     /// Devices that an event called down, and when.

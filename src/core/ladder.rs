@@ -126,15 +126,17 @@ pub fn next(faults: &[Fault], allowed: &Allowed, tried: &Tried, control: bool) -
         .iter()
         .any(|f| matches!(f, Fault::StuckControl { .. }));
     let stale = faults.iter().any(|f| matches!(f, Fault::StalePaths { .. }));
+    let lost = faults.iter().any(|f| matches!(f, Fault::LostState { .. }));
 
     if !pinned.is_empty() {
         if allowed.steer {
-            let moves: Vec<Cure> = pinned
+            let mut moves: Vec<Cure> = pinned
                 .iter()
                 .filter(|f| tried.steer[f.at()] < MILD_TRIES)
                 .map(|f| Cure::Steer(*f))
                 .collect();
             if !moves.is_empty() {
+                moves.extend(mends(faults, allowed, tried).then_some(Cure::Mend));
                 return Next::Do(moves);
             }
         } else if allowed.only_restart() {
@@ -145,7 +147,7 @@ pub fn next(faults: &[Fault], allowed: &Allowed, tried: &Tried, control: bool) -
             );
         }
         // One family may be beyond help while the other carries the tailnet.
-        if !stuck && !stale && !dead {
+        if !stuck && !stale && !dead && !lost {
             return Next::Nothing(if allowed.steer {
                 "moving the mark did not open the path".into()
             } else {
@@ -167,10 +169,13 @@ pub fn next(faults: &[Fault], allowed: &Allowed, tried: &Tried, control: bool) -
     if stuck && allowed.renew && tried.renew < MILD_TRIES && control {
         mild.push(Cure::Renew);
     }
+    if mends(faults, allowed, tried) {
+        mild.push(Cure::Mend);
+    }
     if !mild.is_empty() {
         return Next::Do(mild);
     }
-    if !stuck && !stale {
+    if !stuck && !stale && !lost {
         return Next::Nothing("nothing to cure".into());
     }
     if !control {
@@ -184,6 +189,13 @@ pub fn next(faults: &[Fault], allowed: &Allowed, tried: &Tried, control: bool) -
         return Next::Do(vec![Cure::Restart]);
     }
     Next::Nothing("every allowed cure was tried".into())
+}
+
+/// True when lost kernel state can be put back and that was not tried enough. It needs neither the
+/// outside nor the control server (promise 1).
+pub fn mends(faults: &[Fault], allowed: &Allowed, tried: &Tried) -> bool {
+    let mendable = |f: &Fault| matches!(f, Fault::LostState { mendable: true, .. });
+    allowed.mend && tried.mend < MILD_TRIES && faults.iter().any(mendable)
 }
 
 #[cfg(test)]
@@ -256,6 +268,34 @@ mod tests {
             next(&[f1()], &RESTART_ONLY, &Tried::default(), true),
             Next::Useless(_)
         ));
+    }
+
+    #[test]
+    fn lost_state_is_mended_twice_and_then_restarted() {
+        let f4 = |mendable| Fault::LostState {
+            lost: vec!["table 52".into()],
+            mendable,
+        };
+        let tried = |mend| Tried {
+            mend,
+            ..Tried::default()
+        };
+        let mend = Next::Do(vec![Cure::Mend]);
+        let restart = Next::Do(vec![Cure::Restart]);
+        assert_eq!(pick(&[f4(true)], &tried(0), false), mend);
+        assert_eq!(pick(&[f4(true)], &tried(1), false), mend);
+        assert_eq!(pick(&[f4(true)], &tried(2), true), restart);
+        assert_eq!(pick(&[f4(true)], &tried(2), false), Next::AwaitControl);
+        assert_eq!(pick(&[f4(false)], &tried(0), true), restart);
+        assert_eq!(
+            next(&[f4(true)], &RESTART_ONLY, &tried(0), true),
+            restart,
+            "mend is not allowed"
+        );
+        assert_eq!(
+            pick(&[f1(), f4(true)], &tried(0), true),
+            Next::Do(vec![Cure::Steer(Family::V4), Cure::Mend])
+        );
     }
 
     #[test]

@@ -63,7 +63,8 @@ pub enum Event {
     Changed { what: String },
     /// Kernel rules, routes, links or addresses changed: look at the path, probe only if it moved.
     Kernel { what: String },
-    /// tailscaled said on its bus that its state changed.
+    /// tailscaled's state may have changed: its bus or procd said so, or what it has in the kernel
+    /// did.
     Tailscaled { what: String },
 }
 

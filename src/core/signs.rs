@@ -21,6 +21,9 @@ const GAPS: usize = 4;
 /// A flow with longer pauses than this is not steady: its silence says nothing.
 const STEADY: Duration = Duration::from_secs(2);
 
+/// Pulses further apart than this say nothing of pauses.
+const FINE: Duration = Duration::from_secs(1);
+
 /// How much longer than usual a pause must be.
 const LONGER: f64 = 2.0;
 
@@ -147,12 +150,10 @@ impl Signs {
         may
     }
 
-    /// True while the tunnel carries something: its silence would be seen at once.
+    /// True while the tunnel carries something, or is new: its silence would be seen at once.
     pub fn in_use(&self, now: Time) -> bool {
         let quiet = |m: &Meter| now.saturating_sub(m.moved_at);
-        self.tunnel
-            .as_ref()
-            .is_some_and(|m| m.moved && quiet(m) < STEADY * 5)
+        self.tunnel.as_ref().is_some_and(|m| quiet(m) < STEADY * 5)
     }
 }
 
@@ -162,10 +163,10 @@ struct Meter {
     device: String,
     received: u64,
     sent: u64,
+    read_at: Time,
     /// When it last received, and when it last did anything.
     received_at: Time,
     moved_at: Time,
-    moved: bool,
     /// Packets sent since it last received.
     unanswered: u64,
     /// The latest pauses between receptions.
@@ -180,9 +181,9 @@ impl Meter {
             device: t.device.clone(),
             received: t.received,
             sent: t.sent,
+            read_at: now,
             received_at: now,
             moved_at: now,
-            moved: false,
             unanswered: 0,
             gaps: VecDeque::with_capacity(GAPS),
             told: false,
@@ -190,20 +191,23 @@ impl Meter {
     }
 
     fn take(&mut self, now: Time, t: &Traffic) {
+        let fine = now.saturating_sub(self.read_at) <= FINE;
+        self.read_at = now;
         if t.received < self.received || t.sent < self.sent {
             // The device was made anew.
             *self = Meter::new(now, t);
             return;
         }
         if t.received != self.received || t.sent != self.sent {
-            self.moved = true;
             self.moved_at = now;
         }
         if t.received > self.received {
             if self.gaps.len() == GAPS {
                 self.gaps.pop_front();
             }
-            self.gaps.push_back(now.saturating_sub(self.received_at));
+            if fine {
+                self.gaps.push_back(now.saturating_sub(self.received_at));
+            }
             self.received_at = now;
             self.unanswered = 0;
             self.told = false;

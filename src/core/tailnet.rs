@@ -49,6 +49,15 @@ pub struct Flow {
     pub established: bool,
 }
 
+/// What the kernel does not hold any more of what tailscaled put there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// What is missing or at the wrong place, in words; empty when nothing is.
+    pub what: Vec<String>,
+    /// Each of it can be put back as tailscaled had it.
+    pub mendable: bool,
+}
+
 /// One look at tailscaled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tailnet {
@@ -67,6 +76,7 @@ pub struct Tailnet {
     /// `Self.Online`: a map poll is open. Stays true for 76-110 s on a dead path.
     pub online: Option<bool>,
     pub flows: Vec<Flow>,
+    pub lost: Lost,
 }
 
 /// The stretch since the path last changed. Flows that are older than it are stale.

@@ -1,5 +1,6 @@
 //! Carries out what the core decided, and reports what came of it. Decides nothing.
 
+pub mod mend;
 pub mod restart;
 pub mod steer;
 pub mod tailscaled;

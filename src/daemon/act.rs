@@ -51,7 +51,14 @@ impl Daemon {
                     tailscaled::renew(tailnet.api()).await
                 });
             }
-            Action::Mend => {}
+            Action::Mend => {
+                let tailnet = Rc::clone(&self.tailnet);
+                self.cure(Cure::Mend, async move {
+                    // What was seen a moment ago may be wanted no more: ask again just before.
+                    let missing = tailnet.kernel().missing(tailnet.api()).await?;
+                    mend::mend(&missing)
+                });
+            }
             Action::Restart => {
                 let tailnet = Rc::clone(&self.tailnet);
                 let (service, ubus) = (self.settings.service.clone(), self.ubus.clone());

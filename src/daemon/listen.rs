@@ -1,6 +1,7 @@
 //! Starts the tasks that tell of the world: ubus, rtnetlink, tailscaled's bus, signals.
 
 use super::*;
+use crate::watch::kernel::News;
 
 impl Daemon {
     /// Starts everything that tells of the world.
@@ -42,14 +43,29 @@ impl Daemon {
 
     fn spawn_kernel_watch(&self) {
         let (outbox, protocol) = (self.outbox.clone(), self.place().protocol);
+        let tailnet = Rc::clone(&self.tailnet);
         self.executor
             .spawn(async move {
+                let mut calm = Calm::default();
                 loop {
                     match Monitor::open() {
                         Ok(mut monitor) => loop {
-                            match kernel::next(&mut monitor, protocol).await {
-                                Ok(event) => {
+                            match next_or_calm(&mut monitor, protocol, &calm).await {
+                                Ok(Some(news)) => {
+                                    if news.of_tailscaled {
+                                        tailnet.kernel().changed();
+                                        calm.stirred(Instant::now());
+                                    }
+                                    let Some(event) = news.event else { continue };
                                     if outbox.send(Said::Core(Input::Event(event))).await.is_err() {
+                                        return;
+                                    }
+                                }
+                                Ok(None) => {
+                                    calm.looked(Instant::now());
+                                    let what = "what tailscaled has in the kernel changed".into();
+                                    let event = Input::Event(Event::Tailscaled { what });
+                                    if outbox.send(Said::Core(event)).await.is_err() {
                                         return;
                                     }
                                 }
@@ -121,6 +137,24 @@ impl Daemon {
             })
             .detach();
     }
+}
+
+/// The next change of the kernel, or `None` when it is time to look at what changed before.
+async fn next_or_calm(
+    monitor: &mut Monitor,
+    protocol: u8,
+    calm: &Calm,
+) -> io::Result<Option<News>> {
+    let news = async { kernel::next(monitor, protocol).await.map(Some) };
+    let Some(at) = calm.due() else {
+        return news.await;
+    };
+    let time = async {
+        Timer::at(at).await;
+        Ok(None)
+    };
+    // The time goes first: under a flood of changes there would be no look at all.
+    smol::future::or(time, news).await
 }
 
 /// The typed signature that `ubus -v list tailover` shows.

@@ -141,13 +141,10 @@ impl Daemon {
         by_main || opened.as_ref().is_some_and(|d| d.contains(&uplink.device))
     }
 
-    /// tailscaled's mark with all of mwan3's bits set, so that mwan3's hands stay off; mwan3's own
-    /// word of its bits counts unless the owner gave another.
+    /// tailscaled's mark with all of mwan3's bits set, so that mwan3's hands stay off.
     pub(super) fn probe_mark(&mut self) -> Mark {
-        let Settings { mark, mmx_mask, .. } = self.settings;
-        let told = self.mwan3.read().mmx_mask;
-        let told = told.filter(|m| mmx_mask == self.usual_mmx_mask && m & mark.mask == 0);
-        let bits = told.unwrap_or(mmx_mask);
+        let bits = self.mwan3.bits(&self.settings);
+        let mark = self.settings.mark;
         Mark {
             value: mark.value | bits,
             mask: mark.mask | bits,

@@ -30,7 +30,7 @@ use crate::core::{
     Notice, Policy, Route, Scope, Stage, Steering, Uplink, Way,
 };
 use crate::cure::steer::{self, Place};
-use crate::cure::{restart, tailscaled};
+use crate::cure::{mend, restart, tailscaled};
 use crate::net::rtnetlink::{Client as Netlink, Error as NetlinkError, Monitor};
 use crate::net::socket::Egress;
 use crate::net::thread;
@@ -42,7 +42,8 @@ use crate::ubus::session::Method;
 use crate::ubus::Status;
 use crate::view;
 use crate::watch::events;
-use crate::watch::kernel;
+use crate::watch::kernel::{self, Calm};
+use crate::watch::lost::KernelWatch;
 use crate::watch::mwan3;
 use crate::watch::oddities::oddities;
 use crate::watch::probe::{by_path, by_uplink, Manner, Prober, Round};
@@ -137,8 +138,6 @@ struct Daemon {
     netlink: Netlink,
     interfaces: Vec<Interface>,
     mwan3: mwan3::File,
-    /// `mmx_mask` of settings that say nothing of it.
-    usual_mmx_mask: u32,
     /// Devices by which probes have a way of ours; `None` while that is not known.
     open_v4: Option<Vec<String>>,
     open_v6: Option<Vec<String>>,
@@ -270,7 +269,12 @@ impl Daemon {
             socket: settings.socket.clone(),
             timeout: API_TIMEOUT,
         };
-        let tailnet = Rc::new(TailnetWatch::new(api, Rc::clone(&targets)));
+        let mut mwan3 = mwan3::File::new(Path::new(mwan3::PATH));
+        let tailnet = Rc::new(TailnetWatch::new(
+            api,
+            Rc::clone(&targets),
+            KernelWatch::new(mwan3.bits(&settings)),
+        ));
         Ok(Daemon {
             executor,
             core: Core::new(policy(&settings)),
@@ -281,8 +285,7 @@ impl Daemon {
             outbox,
             netlink,
             interfaces: Vec::new(),
-            mwan3: mwan3::File::new(Path::new(mwan3::PATH)),
-            usual_mmx_mask: Settings::default().mmx_mask,
+            mwan3,
             open_v4: None,
             open_v6: None,
             prober: Prober::new(Rc::clone(&targets), Manner::new(&settings)),

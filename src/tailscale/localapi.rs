@@ -13,6 +13,7 @@ use smol::io::{AsyncReadExt, AsyncWriteExt};
 use smol::Async;
 
 use super::frame::Frame;
+use super::networks::{Networks, Reader};
 use super::types::{DerpMap, Notify, Ping, Prefs, Status};
 use crate::net::http::Method;
 use crate::net::socket::within;
@@ -111,6 +112,19 @@ impl LocalApi {
         Status::from_json(&json).ok_or_else(|| no_object("status"))
     }
 
+    /// The networks of all peers. The answer is read as it comes and never kept whole.
+    pub async fn networks(&self) -> Result<Networks, Error> {
+        let path = "status?peers=true";
+        let mut reader = Reader::default();
+        let exchange = self.exchange(Method::Get, path, "", |data| reader.feed(data));
+        match within(self.timeout, exchange).await.map_err(io_error)? {
+            200..=299 => reader
+                .end()
+                .map_err(|wrong| Error::Bad(format!("{path}: {wrong}"))),
+            status => Err(Error::from_status(status, path.into())),
+        }
+    }
+
     /// What the user wants.
     pub async fn prefs(&self) -> Result<Prefs, Error> {
         let json = self.json(Method::Get, "prefs").await?;
@@ -185,19 +199,33 @@ impl LocalApi {
     }
 
     async fn call(&self, method: Method, path: &str, body: &str) -> Result<Vec<u8>, Error> {
-        let exchange = self.exchange(method, path, body);
-        let (status, body) = within(self.timeout, exchange).await.map_err(io_error)?;
+        let mut answer = Vec::new();
+        let exchange = self.exchange(method, path, body, |data| {
+            answer.extend_from_slice(data);
+            match answer.len() > BODY_LIMIT {
+                true => Err("an endless body"),
+                false => Ok(()),
+            }
+        });
+        let status = within(self.timeout, exchange).await.map_err(io_error)?;
         match status {
-            200..=299 => Ok(body),
+            200..=299 => Ok(answer),
             status => {
-                let text = String::from_utf8_lossy(&body).trim().to_string();
+                let text = String::from_utf8_lossy(&answer).trim().to_string();
                 Err(Error::from_status(status, text))
             }
         }
     }
 
-    /// One request on a connection of its own. Gives the status and the body.
-    async fn exchange(&self, method: Method, path: &str, body: &str) -> io::Result<(u16, Vec<u8>)> {
+    /// One request on a connection of its own. Hands the answer's body to `take`, which may refuse
+    /// it, and gives its status.
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: &str,
+        mut take: impl FnMut(&[u8]) -> Result<(), &'static str>,
+    ) -> io::Result<u16> {
         let verb = match method {
             Method::Get => "GET",
             Method::Post => "POST",
@@ -210,7 +238,6 @@ impl LocalApi {
         let mut stream = Async::<UnixStream>::connect(&self.socket).await?;
         stream.write_all(request.as_bytes()).await?;
         let mut frame = Frame::default();
-        let mut answer = Vec::new();
         let mut buffer = vec![0; READ];
         while !frame.is_ended() {
             let length = stream.read(&mut buffer).await?;
@@ -219,17 +246,17 @@ impl LocalApi {
                 break;
             }
             let bytes = buffer.get(..length).unwrap_or_default();
-            frame
-                .feed(bytes, |data| answer.extend_from_slice(data))
-                .map_err(nonsense)?;
-            if answer.len() > BODY_LIMIT {
-                return Err(nonsense("an endless body"));
-            }
+            let mut taken = Ok(());
+            let fed = frame.feed(bytes, |data| {
+                if taken.is_ok() {
+                    taken = take(data);
+                }
+            });
+            fed.and(taken).map_err(nonsense)?;
         }
-        match frame.status() {
-            Some(status) => Ok((status, answer)),
-            None => Err(io::ErrorKind::UnexpectedEof.into()),
-        }
+        frame
+            .status()
+            .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 }
 

@@ -1,6 +1,8 @@
 //! tailscaled as seen over its LocalAPI: the client, and what it says as plain data.
 
 mod frame;
+pub mod kernel;
 pub mod localapi;
+pub mod networks;
 pub mod process;
 pub mod types;

@@ -2,6 +2,7 @@
 
 pub mod events;
 pub mod kernel;
+pub mod lost;
 pub mod mwan3;
 pub mod oddities;
 pub mod probe;

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use crate::config::uci::{self, Section};
 use crate::config::values::integer;
+use crate::config::Settings;
 use crate::core::Family;
 use crate::net::rtnetlink::Rule;
 
@@ -174,6 +175,15 @@ impl File {
             };
         }
         &self.mwan3
+    }
+
+    /// mwan3's bits of the mark: those of the settings, or while they are the default ones mwan3's
+    /// own word, unless that has bits of tailscale's mark.
+    pub fn bits(&mut self, settings: &Settings) -> u32 {
+        let usual = settings.mmx_mask == Settings::default().mmx_mask;
+        let told = self.read().mmx_mask.filter(|_| usual);
+        told.filter(|bits| bits & settings.mark.mask == 0)
+            .unwrap_or(settings.mmx_mask)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::tailscale::localapi::{Error, LocalApi};
 use crate::tailscale::process;
 use crate::tailscale::types::{BackendState, Prefs};
 
+use super::lost::KernelWatch;
 use super::sockets::{self, State};
 use super::targets::Targets;
 
@@ -28,15 +29,17 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct TailnetWatch {
     api: LocalApi,
     targets: Rc<RefCell<Targets>>,
+    kernel: KernelWatch,
     prefs: RefCell<Option<Prefs>>,
     learnt: Cell<Option<Instant>>,
 }
 
 impl TailnetWatch {
-    pub fn new(api: LocalApi, targets: Rc<RefCell<Targets>>) -> TailnetWatch {
+    pub fn new(api: LocalApi, targets: Rc<RefCell<Targets>>, kernel: KernelWatch) -> TailnetWatch {
         TailnetWatch {
             api,
             targets,
+            kernel,
             prefs: RefCell::new(None),
             learnt: Cell::new(None),
         }
@@ -46,8 +49,17 @@ impl TailnetWatch {
         &self.api
     }
 
-    /// One look at state, wishes and flows.
+    /// What tailscaled put into the kernel.
+    pub fn kernel(&self) -> &KernelWatch {
+        &self.kernel
+    }
+
+    /// One look at state, wishes, flows and what is in the kernel.
     pub async fn look(&self) -> Tailnet {
+        let held = self.kernel.read().unwrap_or_else(|e| {
+            log::debug!("{e}");
+            None
+        });
         let pid = process::tailscaled(&self.api.socket);
         let status = match self.api.status(false).await {
             Ok(status) => status,
@@ -60,8 +72,13 @@ impl TailnetWatch {
                 }
             }
         };
-        if let Ok(prefs) = self.api.prefs().await {
-            *self.prefs.borrow_mut() = Some(prefs);
+        let asked = self.api.prefs().await.ok();
+        let lost = self
+            .kernel
+            .judge(&self.api, pid, &status, asked.as_ref(), held);
+        let lost = lost.await;
+        if asked.is_some() {
+            *self.prefs.borrow_mut() = asked;
         }
         let prefs = self.prefs.borrow();
         let prefs = prefs.as_ref();
@@ -76,6 +93,7 @@ impl TailnetWatch {
             tun: status.tun,
             online: status.online,
             flows: pid.map(|p| self.flows(p)).unwrap_or_default(),
+            lost,
         }
     }
 

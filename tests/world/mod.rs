@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use tailover::core::budget::Limits;
 use tailover::core::ladder::Allowed;
-use tailover::core::tailnet::{Api, Backend, Flow, Purpose, Tailnet};
+use tailover::core::signs::{Pulse, Resending, Traffic};
+use tailover::core::tailnet::{Api, Backend, Flow, Lost, Purpose, Tailnet};
 use tailover::core::{
     Action, By, Core, Cure, Effort, Event, Family, Finding, Input, Look, Moment, Notice, Policy,
     Report, Route, Scope, Stage, Steering, Uplink, Way,
@@ -80,6 +81,10 @@ pub enum Fault {
     UserStarts,
     Crash,
     Hang,
+    /// Another hand takes tailscaled's routes (mendable) or its place among the rules (not).
+    Lose {
+        mendable: bool,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -158,6 +163,25 @@ pub struct World {
     restarts: Vec<Duration>,
     mild_since_health: bool,
     only_restart: bool,
+    /// From the order of a nudge to its report: it waits for peers.
+    pub nudge_takes: Duration,
+    /// A peer pings this router four times a second.
+    pub peer_talks: bool,
+    counted: Counted,
+    /// What the kernel has lost of tailscaled's: whether that can be mended.
+    lost: Option<bool>,
+    /// When nothing was lost any more.
+    whole_since: Option<Duration>,
+    /// Mending puts nothing back (the kernel refuses).
+    pub mending_fails: bool,
+}
+
+/// The kernel's packet counters, and when they were brought up to date.
+#[derive(Clone, Debug, Default)]
+struct Counted {
+    at: Duration,
+    devices: [Traffic; 2],
+    tunnel: Traffic,
 }
 
 impl World {
@@ -204,8 +228,14 @@ impl World {
             wake: None,
             dice,
             restarts: vec![],
+            nudge_takes: 50 * MS,
+            peer_talks: false,
+            counted: Counted::default(),
             mild_since_health: false,
             only_restart,
+            lost: None,
+            whole_since: None,
+            mending_fails: false,
         };
         w.reconnect(true, true);
         let start = Event::Changed {
@@ -283,6 +313,7 @@ impl World {
             }
             Fault::UserStops if self.running && !self.hung => {
                 self.user_stopped = Some(self.now);
+                self.make_whole();
                 let what = "Stopped".to_string();
                 self.after(50 * MS, Ev::Tell(Input::Event(Event::Tailscaled { what })));
             }
@@ -305,14 +336,28 @@ impl World {
             Fault::Crash => {
                 self.running = false;
                 self.hung = false;
+                self.make_whole();
                 self.drop_flows();
                 // procd's respawn
                 self.after(5 * S, Ev::Started);
             }
             // Once it hangs nobody can learn what the user wants: only after a start was seen.
             Fault::Hang => self.hung = self.running && !self.stop_known,
+            // tailscaled puts it all there anew when it starts or is started by its user.
+            Fault::Lose { mendable } if self.running && self.user_stopped.is_none() => {
+                self.lost = Some(mendable && self.lost.unwrap_or(true));
+                let what = "table 52".to_string();
+                let tell = Ev::Tell(Input::Event(Event::Tailscaled { what }));
+                self.after(400 * MS, tell);
+            }
+            Fault::Lose { .. } => {}
         }
         self.note_life();
+    }
+
+    /// What was lost is there again by another hand than ours.
+    pub fn find_again(&mut self) {
+        self.make_whole();
     }
 
     /// Another hand takes our rules away.
@@ -351,7 +396,8 @@ impl World {
     /// The tailnet works: control and relay sit on flows that the path carries.
     pub fn well(&self) -> bool {
         let live = |l: &Option<Link>| l.as_ref().is_some_and(|l| self.carries(l));
-        self.running && !self.hung && live(&self.control) && live(&self.derp)
+        let whole = self.lost.is_none();
+        self.running && !self.hung && whole && live(&self.control) && live(&self.derp)
     }
 
     pub fn steered(&self) -> bool {
@@ -389,6 +435,15 @@ impl World {
     pub fn control_from(&self) -> Option<IpAddr> {
         let link = self.control.as_ref()?;
         Some(World::address(link.device, link.family))
+    }
+
+    /// Where control and relay are.
+    fn server(family: Family) -> SocketAddr {
+        let text = match family {
+            Family::V4 => "198.51.100.10:443",
+            Family::V6 => "[2001:db8:100::10]:443",
+        };
+        text.parse().expect("an address")
     }
 
     fn address(device: usize, family: Family) -> IpAddr {
@@ -520,10 +575,62 @@ impl World {
         self.note_life();
     }
 
+    fn make_whole(&mut self) {
+        if self.lost.take().is_some() {
+            self.whole_since = Some(self.now);
+        }
+    }
+
     fn drop_flows(&mut self) {
         self.control = None;
         self.derp = None;
         self.queue.retain(|_, e| !matches!(e, Ev::Reconnect { .. }));
+    }
+
+    /// Counters as the kernel would show them; pings go both ways, what nobody answers is resent.
+    fn pulse(&mut self) -> Pulse {
+        let passed = (self.now - self.counted.at).as_millis() as u64;
+        self.counted.at = self.now;
+        let pings = if self.peer_talks { passed / 250 } else { 0 };
+        // Peers are reached by the family that works; with none, by the one that there is.
+        let by = |f: &Family| self.path(*f).is_some_and(|i| self.opens(i, *f));
+        let there = |f: &Family| self.path(*f).is_some();
+        let family = Family::BOTH.into_iter().find(by);
+        let family = family.or_else(|| Family::BOTH.into_iter().find(there));
+        let path = family.and_then(|f| self.path(f));
+        let dead = family.is_some_and(|f| path.is_some_and(|i| self.isps[i].dead[f.at_index()]));
+        for (i, name) in DEVICES.iter().enumerate() {
+            let c = &mut self.counted.devices[i];
+            c.device = (*name).into();
+            if path == Some(i) {
+                let alive = self.isps[i].alive && self.isps[i].carrier && !dead;
+                c.sent += pings;
+                c.received += if alive { pings } else { 0 };
+            }
+        }
+        let heard = path.is_some_and(|i| self.open(i)) && self.well();
+        let c = &mut self.counted.tunnel;
+        c.device = "tailscale0".into();
+        c.received += if heard { pings } else { 0 };
+        c.sent += if heard { pings } else { 0 };
+        // The kernel's pauses begin with 200 ms and double (RFC 6298).
+        let server_gone = (!self.control_up).then_some(self.last_control);
+        let resending = match (&self.control, self.control_lost.or(server_gone)) {
+            (Some(l), Some(lost)) if self.peer_talks && self.now > lost => {
+                let waits = (self.now - lost).as_secs_f64() / 0.2 + 1.0;
+                vec![Resending {
+                    local: SocketAddr::new(World::address(l.device, l.family), l.port),
+                    remote: World::server(l.family),
+                    times: waits.log2() as u32,
+                }]
+            }
+            _ => vec![],
+        };
+        Pulse {
+            uplinks: self.counted.devices.to_vec(),
+            tunnel: Some(self.counted.tunnel.clone()),
+            resending,
+        }
     }
 
     fn tailnet(&self) -> Tailnet {
@@ -545,10 +652,7 @@ impl World {
         let flow = |purpose, l: &Link| Flow {
             purpose,
             local: SocketAddr::new(World::address(l.device, l.family), l.port),
-            remote: match l.family {
-                Family::V4 => "198.51.100.10:443".parse().expect("an address"),
-                Family::V6 => "[2001:db8:100::10]:443".parse().expect("an address"),
-            },
+            remote: World::server(l.family),
             established: true,
         };
         let stopped = self.user_stopped.is_some();
@@ -573,6 +677,10 @@ impl World {
                 .map(|l| flow(Purpose::Control, l))
                 .chain(self.derp.iter().map(|l| flow(Purpose::Derp, l)))
                 .collect(),
+            lost: self.lost.map_or_else(Lost::default, |mendable| Lost {
+                what: vec!["table 52".into()],
+                mendable,
+            }),
             ..Tailnet::default()
         }
     }
@@ -665,6 +773,11 @@ impl World {
                 if *look == Look::All {
                     self.after(MS, Ev::Tell(Input::Uplinks(self.uplinks())));
                 }
+                if *look == Look::Pulse {
+                    let pulse = self.pulse();
+                    self.after(Duration::ZERO, Ev::Tell(Input::Pulse(pulse)));
+                    return;
+                }
                 if *look != Look::Tailnet {
                     let route = |f| {
                         self.path(f).map(|i| Route {
@@ -698,9 +811,15 @@ impl World {
             Action::Nudge => {
                 self.mild_since_health = true;
                 self.reconnect(false, true);
-                self.cured(50 * MS, Cure::Nudge);
+                self.cured(self.nudge_takes, Cure::Nudge);
             }
-            Action::Mend => self.cured(20 * MS, Cure::Mend),
+            Action::Mend => {
+                self.mild_since_health = true;
+                if !self.mending_fails && self.lost == Some(true) {
+                    self.make_whole();
+                }
+                self.cured(20 * MS, Cure::Mend);
+            }
             Action::Renew => {
                 self.mild_since_health = true;
                 self.control = None;
@@ -715,6 +834,7 @@ impl World {
             }
             Action::Restart => {
                 self.restarting = true;
+                self.make_whole();
                 self.restarts.push(self.now);
                 self.drop_flows();
                 self.hung = false;
@@ -836,6 +956,11 @@ impl World {
             broken("promise 1: a cure although the user stopped Tailscale");
         }
         match action {
+            Action::Mend if stopped => broken("promise 1: mended although the user stopped it"),
+            // A look is 10 ms old when its word is heard.
+            Action::Mend if self.lost.is_none() && !recently(self.whole_since, S) => {
+                broken("mended although nothing is lost");
+            }
             Action::Restart => {
                 // A look at a silent tailscaled takes 2 s; its recovery is known after that.
                 let alive = self.running && !self.hung && !recently(self.unhung, 5 * S);
@@ -843,7 +968,8 @@ impl World {
                 if alive && !control {
                     broken("promise 1: a restart while the control server is down");
                 }
-                if alive && !self.mild_since_health && !self.only_restart {
+                let unmendable = self.lost == Some(false) || recently(self.whole_since, 40 * S);
+                if alive && !self.mild_since_health && !self.only_restart && !unmendable {
                     broken("promise 2: a restart before a milder cure");
                 }
                 let limits = self.core.policy().limits.clone();

@@ -71,6 +71,22 @@ impl Core {
         };
     }
 
+    /// A nudge waits for peers; control need not, once its server has answered.
+    pub(super) fn join_renewal(&mut self, now: Time, since: Time, waiting: &[Cure]) {
+        if waiting != [Cure::Nudge] {
+            return;
+        }
+        let faults = diagnose(&self.k, now, since);
+        if !self.control_has_answered(since, &faults) {
+            return;
+        }
+        self.name_faults(&faults);
+        self.cure(now, since, &[Cure::Renew], &faults);
+        if let Stage::Curing { waiting, .. } = &mut self.stage {
+            waiting.push(Cure::Nudge);
+        }
+    }
+
     pub(super) fn restart(&mut self, moment: Moment, since: Time, faults: &[Fault]) {
         let now = moment.now;
         if let Err(when) = self.budget.may(now, &self.policy.limits) {
@@ -148,6 +164,14 @@ impl Core {
             Cure::Steer(_) => {
                 self.stage = Stage::Proving { since };
                 self.out.push(Action::Look(Look::Paths));
+            }
+            // The probes that were begun before it go on meanwhile.
+            Cure::Mend => {
+                self.stage = Stage::Proving { since };
+                self.out.push(Action::Look(match self.path_unread {
+                    true => Look::All,
+                    false => Look::Tailnet,
+                }));
             }
             other => self.verify(now, since, vec![other]),
         }

@@ -288,6 +288,12 @@ impl Core {
                 self.k.offline_since.get_or_insert(now);
             }
         }
+        self.k.lost_since = match tailnet.lost.what.is_empty() {
+            true => None,
+            false => self.k.lost_since.or(Some(now)),
+        };
+        self.loss_unread = false;
+        self.loss_asked = false;
         let stood_up = self.pid.is_some() && new_pid;
         self.pid = tailnet.pid.or(self.pid);
         self.k.tailnet = tailnet;
@@ -301,6 +307,8 @@ impl Core {
             if let Some(fault) = self.sick(now) {
                 self.prove(now, fault);
             }
+        } else if matches!(self.stage, Stage::Resting { .. }) && self.mends(now, now).is_some() {
+            self.prove(now, "the kernel has lost something of tailscaled's".into());
         }
     }
 
@@ -456,6 +464,7 @@ impl Core {
         };
         waiting.retain(|c| *c != cure);
         let (done, since) = (waiting.is_empty(), *since);
+        self.loss_unread |= cure == Cure::Mend;
         if matches!(cure, Cure::Steer(_)) {
             self.path_unread = true;
         }

@@ -12,7 +12,7 @@ mod verify;
 use std::time::Duration;
 
 use crate::core::budget::Budget;
-use crate::core::diagnosis::{diagnose, needs_person};
+use crate::core::diagnosis::{diagnose, needs_person, LOST_FOR_SURE};
 use crate::core::episode::{Episode, History, Outcome};
 use crate::core::fault::Fault;
 use crate::core::ladder::{self, Cure, Next};
@@ -144,6 +144,10 @@ pub struct Core {
     pid: Option<u32>,
     /// The path was moved and has not been read since.
     path_unread: bool,
+    /// The second look at lost state was asked for and has not come.
+    loss_asked: bool,
+    /// Lost state was put back and the kernel has not been read since.
+    loss_unread: bool,
     /// The steering before the last order, should the kernel refuse that.
     before: [Steering; 2],
     /// The device that each family's mark was moved away from.
@@ -181,6 +185,8 @@ impl Core {
             stopped: false,
             pid: None,
             path_unread: false,
+            loss_asked: false,
+            loss_unread: false,
             before: Default::default(),
             left: [None, None],
             went_back: None,
@@ -265,6 +271,9 @@ impl Core {
                 at = at.min(now + SILENT_EVERY);
             }
         }
+        if let Some(sure) = self.loss_sure_at() {
+            at = at.min(sure);
+        }
         let deadlines = self
             .k
             .verdicts
@@ -291,6 +300,10 @@ impl Core {
             self.settle_at = None;
             self.out.push(Action::Look(Look::All));
         }
+        if self.loss_sure_at().is_some_and(|t| t <= now) {
+            self.loss_asked = true;
+            self.out.push(Action::Look(Look::Tailnet));
+        }
         if self.pulse_at <= now {
             self.pulse_again(now);
             self.out.push(Action::Look(Look::Pulse));
@@ -315,7 +328,7 @@ impl Core {
                 }
                 self.verify(now, since, waiting);
             }
-            Stage::Curing { .. } => {}
+            Stage::Curing { since, waiting, .. } => self.join_renewal(now, since, &waiting),
             Stage::Verifying {
                 since,
                 until,
@@ -326,6 +339,13 @@ impl Core {
             }
             Stage::Resting { .. } => {}
         }
+    }
+
+    /// When a second look is to tell whether what the kernel has lost came back by itself, while
+    /// that look was not asked for.
+    fn loss_sure_at(&self) -> Option<Time> {
+        let sure = self.k.lost_since? + LOST_FOR_SURE;
+        (!self.loss_asked && self.k.tailnet_read < Some(sure)).then_some(sure)
     }
 
     fn probe_all(&mut self, now: Time, effort: Effort) {

@@ -46,6 +46,9 @@ impl Core {
 
     pub(super) fn weigh(&mut self, moment: Moment, since: Time) {
         let now = moment.now;
+        if self.loss_unread || self.mend_first(now, since) {
+            return;
+        }
         if self.path_unread {
             return;
         }
@@ -76,6 +79,28 @@ impl Core {
         if (ready && (person || !nothing_yet)) || outside_down {
             self.decide(moment, since, faults);
         }
+    }
+
+    /// Puts lost kernel state back before anything is proved: it needs no way out.
+    pub(super) fn mend_first(&mut self, now: Time, since: Time) -> bool {
+        let Some(lost) = self.mends(now, since) else {
+            return false;
+        };
+        self.name_faults(&lost);
+        self.cure(now, since, &[Cure::Mend], &lost);
+        true
+    }
+
+    /// The lost state that is to be put back now; an act of a moment ago gets its time.
+    pub(super) fn mends(&self, now: Time, since: Time) -> Option<Vec<Fault>> {
+        let mut faults = diagnose(&self.k, now, since);
+        faults.retain(|f| matches!(f, Fault::LostState { .. }));
+        let acts = self.episode.iter().flat_map(|e| &e.acts);
+        let mut mended = acts.filter(|a| a.cure == Cure::Mend);
+        let none = ladder::Tried::default();
+        let tried = self.episode.as_ref().map_or(&none, |e| &e.tried);
+        let working = mended.any(|a| a.at + Cure::Mend.patience() > now);
+        (!working && ladder::mends(&faults, &self.policy.allowed, tried)).then_some(faults)
     }
 
     /// True while it is open whether the control server answers, and that would tell why

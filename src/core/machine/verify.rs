@@ -22,6 +22,9 @@ impl Core {
         if self.healthy(since) {
             return self.heal(now);
         }
+        if self.mend_first(now, since) {
+            return;
+        }
         let faults = diagnose(&self.k, now, since);
         if self.control_has_answered(since, &faults) {
             self.name_faults(&faults);
@@ -30,6 +33,11 @@ impl Core {
         let hopeless =
             |f: &Fault| matches!(f, Fault::NeedsPerson { .. } | Fault::OutsideDown { .. });
         if faults.iter().any(hopeless) {
+            return self.decide(moment, since, faults);
+        }
+        // What the kernel has lost does not come back by waiting.
+        let lost = |f: &Fault| matches!(f, Fault::LostState { .. });
+        if after.is_empty() && faults.iter().any(lost) {
             return self.decide(moment, since, faults);
         }
         if now < until {
@@ -50,7 +58,7 @@ impl Core {
 
     /// True when a renewal was held back only because the control server had not answered yet: a
     /// handshake with it takes longer than the datagrams that proved the path.
-    fn control_has_answered(&self, since: Time, faults: &[Fault]) -> bool {
+    pub(super) fn control_has_answered(&self, since: Time, faults: &[Fault]) -> bool {
         let tried = self.episode.as_ref().is_some_and(|e| e.tried.renew > 0);
         !tried
             && self.policy.allowed.renew
@@ -70,7 +78,7 @@ impl Core {
         if t.api != Api::Answers || t.backend != Backend::Running || !k.path_open(since) {
             return false;
         }
-        if k.tailnet_read.is_none_or(|at| at < k.epoch.since) {
+        if k.tailnet_read.is_none_or(|at| at < k.epoch.since) || !t.lost.what.is_empty() {
             return false;
         }
         let control = k.standing(Purpose::Control);

@@ -199,6 +199,37 @@ pub(super) fn route_request(
     }
 }
 
+/// Adds an address that is a host's own, without a network: both ends are the same.
+pub(super) fn address_request(
+    index: u32,
+    ip: IpAddr,
+    prefix: u8,
+) -> impl FnOnce(u32) -> Option<Builder> {
+    move |sequence| {
+        // struct ifaddrmsg: family, prefix length, flags, scope, index.
+        let [a, b, c, d] = index.to_ne_bytes();
+        let family = family_number(Family::of(&ip));
+        let header = [family, prefix, 0, RT_SCOPE_UNIVERSE, a, b, c, d];
+        let flags = NLM_F_CREATE | NLM_F_EXCL | NLM_F_REQUEST | NLM_F_ACK;
+        let mut request = Builder::new(RTM_NEWADDR, flags, sequence, &header);
+        let bytes = octets(ip).0;
+        request.attr(IFA_LOCAL, &bytes);
+        request.attr(IFA_ADDRESS, &bytes);
+        Some(request)
+    }
+}
+
+/// Sets a device up; the flag is changed alone (linux/rtnetlink.h, struct ifinfomsg).
+pub(super) fn up_request(index: u32) -> impl FnOnce(u32) -> Option<Builder> {
+    move |sequence| {
+        let mut header = link_header(index);
+        header[8..12].copy_from_slice(&IFF_UP.to_ne_bytes());
+        header[12..16].copy_from_slice(&IFF_UP.to_ne_bytes());
+        let flags = NLM_F_REQUEST | NLM_F_ACK;
+        Some(Builder::new(RTM_NEWLINK, flags, sequence, &header))
+    }
+}
+
 pub(super) fn rule(payload: &[u8]) -> Option<Rule> {
     let (header, rest) = payload.split_at_checked(12)?;
     let mut table = u32::from(*header.get(4)?);

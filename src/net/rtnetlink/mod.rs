@@ -137,9 +137,11 @@ impl Client {
     pub fn routes(&mut self, family: Family, table: Option<u32>) -> Result<Vec<Route>, Error> {
         let header = route_header(family, 0, 0, [0; 4], 0);
         let tried = format!("listing {family} routes");
-        let mut routes = self.dump(&tried, RTM_GETROUTE, &header, RTM_NEWROUTE, route)?;
-        routes.retain(|r| table.is_none_or(|t| t == r.table));
-        Ok(routes)
+        // Dropped one by one: a router with many tables has more than fits beside each other.
+        let of_table = |r: &Route| table.is_none_or(|t| t == r.table);
+        self.dump(&tried, RTM_GETROUTE, &header, RTM_NEWROUTE, |payload| {
+            route(payload).filter(of_table)
+        })
     }
 
     /// The default routes in the main table, lowest metric first.
@@ -155,6 +157,14 @@ impl Client {
         let tried = format!("setting the {route}");
         let flags = NLM_F_CREATE | NLM_F_REPLACE;
         self.change(&tried, route_request(RTM_NEWROUTE, flags, route))
+    }
+
+    /// Adds a route. `false` if there is one to the same prefix with the same metric.
+    pub fn add_route(&mut self, route: &Route) -> Result<bool, Error> {
+        let tried = format!("adding the {route}");
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        let result = self.change(&tried, route_request(RTM_NEWROUTE, flags, route));
+        done_or(result, &[Errno::EXIST])
     }
 
     /// Deletes a route. `false` if there was none like it.
@@ -255,6 +265,19 @@ impl Client {
         )?;
         found.retain(|a| index.is_none_or(|i| i == a.index));
         Ok(found)
+    }
+
+    /// Adds an address to a device. `false` if it was there already.
+    pub fn add_address(&mut self, index: u32, ip: IpAddr, prefix: u8) -> Result<bool, Error> {
+        let tried = format!("adding the address {ip}/{prefix}");
+        let result = self.change(&tried, address_request(index, ip, prefix));
+        done_or(result, &[Errno::EXIST])
+    }
+
+    /// Sets a device up, as `ip link set NAME up` does.
+    pub fn set_up(&mut self, link: &Link) -> Result<(), Error> {
+        let tried = format!("setting {} up", link.name);
+        self.change(&tried, up_request(link.index))
     }
 
     /// Sends a change and waits for the kernel's word on it.

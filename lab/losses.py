@@ -1,0 +1,256 @@
+"""Scenarios of lost kernel state: what tailscaled put into the kernel is gone (F4)."""
+
+import json
+import time
+
+from . import plan
+from .hosts import wait_until
+from .rescues import acts, faults
+from .steps import PATIENCE, await_quiet, expect, linger, seconds, start_tailover, status
+
+# An assessment that finds nothing wrong is no act; what tailover would do comes within this time.
+_WATCHED = 12
+
+# A peer's route that nobody else has.
+_SUBNET = "192.168.77.0/24"
+
+
+def flush_by_mwan3(world):
+    """A restart of mwan3 takes rules and table 52 away (F4): they are put back, no restart."""
+    start_tailover(world)
+    before = _kernel(world)
+    since = time.monotonic()
+    world.router.restart_mwan3()
+    _await_mended(world, since)
+    return _mended(world, since, before)
+
+
+def rules6_deleted(world):
+    """tailscaled's IPv6 rules go, which it never puts back itself."""
+    start_tailover(world)
+    before = _kernel(world)
+    since = time.monotonic()
+    for pref in (1310, 1330, 1350, 1370):
+        world.router.host.run(["ip", "-6", "rule", "del", "pref", str(pref)])
+    _await_mended(world, since, 6)
+    return _mended(world, since, before)
+
+
+def route_deleted(world):
+    """One peer's route goes out of table 52."""
+    start_tailover(world)
+    before = _kernel(world)
+    since = time.monotonic()
+    world.router.host.run(["ip", "route", "del", world.peer_address(), "table", "52"])
+    _await_mended(world, since)
+    return _mended(world, since, before)
+
+
+def address_deleted(world):
+    """tailscale0 loses its IPv4 address."""
+    start_tailover(world)
+    before = _kernel(world)
+    since = time.monotonic()
+    own = world.node.addresses()[0]
+    world.router.host.run(["ip", "address", "del", f"{own}/32", "dev", "tailscale0"])
+    _await_mended(world, since)
+    return _mended(world, since, before)
+
+
+def device_down(world):
+    """Somebody sets tailscale0 down: with it go its routes and its IPv6 address."""
+    start_tailover(world)
+    before = _kernel(world)
+    since = time.monotonic()
+    world.router.host.run(["ip", "link", "set", "tailscale0", "down"])
+    _await_mended(world, since)
+    return _mended(world, since, before)
+
+
+def flushed_before_start(world):
+    """Table 52 was flushed before tailover saw it: what tailscaled says is put back."""
+    before = _kernel(world)
+    world.router.restart_mwan3()
+    since = time.monotonic()
+    world.router.start_tailover("config tailover 'main'\n")
+    _await_mended(world, since)
+    return _mended(world, since, before)
+
+
+def flushed_while_dark(world):
+    """Lost state is put back although no uplink reaches the outside."""
+    start_tailover(world)
+    before = _kernel(world)
+    for isp in world.isps.values():
+        isp.blackhole()
+    for isp in plan.ISPS:
+        world.router.disconnected(isp)
+    linger(4)
+    since = time.monotonic()
+    world.router.restart_mwan3()
+    wait_until(lambda: _kernel(world) == before, PATIENCE, "what was lost")
+    took = time.monotonic() - since
+    expect(set(acts(world)) == {"mend"}, f"acted with no way out: {acts(world)}")
+    return f"put back after {seconds(took)}, with both uplinks dark"
+
+
+def boot_race(world):
+    """tailscaled starts before mwan3 and takes the base behind its rules: one restart cures that."""
+    world.router.mwan3.stop()
+    world.node.restart()
+    try:
+        wait_until(lambda: world.node.online(), PATIENCE, "the node online")
+        rules = world.router.host.run(["ip", "rule", "show"])
+        expect("5270:" in rules and "1370:" not in rules, "tailscaled did not take base 5200")
+        world.router.start_tailover("config tailover 'main'\n")
+        await_quiet(world)
+        since = time.monotonic()
+        world.router.start_mwan3()
+        started = time.monotonic() - since
+        wait_until(lambda: world.watch.restarts(since) > 0, PATIENCE, "a restart of tailscaled")
+        restarted = time.monotonic() - since
+        wait_until(lambda: _back(world, since + restarted), PATIENCE, "the tailnet")
+        ping = restarted + _back(world, since + restarted)
+        await_quiet(world)
+        expect("F4-lost-state" in _named(world), f"named only {_named(world)}")
+        expect(acts(world) == ["restart"], f"acts: {acts(world)}")
+        rules = world.router.host.run(["ip", "rule", "show"])
+        expect("1370:" in rules, "the new tailscaled did not take base 1300")
+        return (
+            f"mwan3's rules after {seconds(started)}, restarted after {seconds(restarted)},"
+            f" ping {seconds(ping)} after mwan3's start"
+        )
+    finally:
+        world.router.mwan3.restart()
+        world.node.restart()
+
+
+def boot_race_spared(world):
+    """The same base, but mwan3 is told to leave the tailnet alone: nothing is lost, nothing is done."""
+    world.router.mwan3.stop()
+    world.node.restart()
+    try:
+        wait_until(lambda: world.node.online(), PATIENCE, "the node online")
+        world.router.mwan3.spared = ["100.64.0.0/10", "fd7a:115c:a1e0::/48"]
+        world.router.start_mwan3()
+        # A kept flow keeps the mark that mwan3 gave it before.
+        world.router.host.run(["conntrack", "-F"], check=False)
+        wait_until(lambda: world.pings.steady(4, 2), PATIENCE, "the tailnet beside mwan3")
+        start_tailover(world)
+        linger(_WATCHED)
+        _expect_nothing(world)
+        return f"base 5200 and a working tailnet left alone for {_WATCHED} s"
+    finally:
+        world.router.mwan3.spared = []
+        world.router.mwan3.restart()
+        world.node.restart()
+
+
+def netmap_changes(world):
+    """Routes that come and go by tailscaled's own will are no loss."""
+    start_tailover(world)
+    since = time.monotonic()
+    try:
+        world.node.set("--accept-routes=true")
+        world.peer.node.set(f"--advertise-routes={_SUBNET}")
+        world.internet.approve_routes("peer", _SUBNET)
+        wait_until(lambda: _SUBNET in _kernel(world), PATIENCE, "the peer's subnet in table 52")
+        linger(3)
+        world.internet.approve_routes("peer", "")
+        wait_until(lambda: _SUBNET not in _kernel(world), PATIENCE, "the subnet to go")
+        linger(3)
+        world.internet.approve_routes("peer", _SUBNET)
+        wait_until(lambda: _SUBNET in _kernel(world), PATIENCE, "the peer's subnet again")
+        linger(2)
+        # The router stops accepting it: prefs change, the peer still offers it.
+        world.node.set("--accept-routes=false")
+        wait_until(lambda: _SUBNET not in _kernel(world), PATIENCE, "the subnet to go")
+        linger(_WATCHED)
+        _expect_nothing(world)
+    finally:
+        world.node.set("--accept-routes=false")
+        world.internet.approve_routes("peer", "")
+        world.peer.node.set("--advertise-routes=")
+    gap = world.pings.worst_gap(since, time.monotonic() - 0.5, 4)
+    return f"a subnet came and went twice, nothing named, worst ping gap {gap:.1f} s"
+
+
+def other_hand_on_tailscaled(world):
+    """`down`, `up` and a restart by hand change all of it, and nothing is called lost."""
+    start_tailover(world)
+    for act in (world.node.down, world.node.up, world.node.restart):
+        act()
+        linger(4)
+    await_quiet(world)
+    linger(_WATCHED)
+    lost = [name for name in _named(world) if name == "F4-lost-state"]
+    expect(not lost, "something was called lost")
+    expect("mend" not in acts(world), f"acted: {acts(world)}")
+    return "nothing called lost"
+
+
+def _back(world, since):
+    """Seconds from `since` until both families are pinged again, or None."""
+    times = [world.pings.back(since, family) for family in (4, 6)]
+    return None if None in times else max(times)
+
+
+def _await_mended(world, since, *families):
+    wait_until(
+        lambda: "mend" in acts(world) and "well again" in world.router.log_of_tailover(),
+        PATIENCE,
+        "the mending",
+    )
+    for family in families or (4, 6):
+        wait_until(lambda: world.pings.back(since, family) is not None, PATIENCE, "the tailnet")
+
+
+def _mended(world, since, before):
+    """Checks that F4 alone was named, mended once, and that the kernel is as it was."""
+    gaps = [world.pings.worst_gap(since, time.monotonic() - 0.5, family) for family in (4, 6)]
+    await_quiet(world)
+    after = _kernel(world)
+    expect(after == before, f"not as it was:\n{before}\nnow:\n{after}")
+    expect(_named(world) == ["F4-lost-state"], f"named {_named(world)}")
+    expect(set(acts(world)) == {"mend"}, f"acts: {acts(world)}")
+    expect(world.watch.restarts(since) == 0, "tailscaled was restarted")
+    expect(not faults(world), f"still named: {faults(world)}")
+    return (
+        f"{len(acts(world))} times mended, tailnet away for v4 {gaps[0]:.1f} s v6 {gaps[1]:.1f} s;"
+        f" {_result(world)}"
+    )
+
+
+def _expect_nothing(world):
+    expect(not acts(world), f"acted on a healthy tailnet: {acts(world)}")
+    expect(not _named(world), f"named {_named(world)}")
+    lost = status(world)["tailnet"]["lost"]
+    expect(not lost, f"calls lost: {lost}")
+
+
+def _episodes(world):
+    text = world.router.host.run(["tailover", "history", "--json"], check=False)
+    return list(reversed(json.loads(text)["episodes"]))
+
+
+def _named(world):
+    """The identifiers of all faults named since the start."""
+    return [fault["id"] for episode in _episodes(world) for fault in episode["faults"]]
+
+
+def _result(world):
+    return "; ".join(act["result"] for episode in _episodes(world) for act in episode["acts"])
+
+
+def _kernel(world):
+    """What tailscaled has in the kernel, as ip(8) lists it."""
+    lines = []
+    for family in ("-4", "-6"):
+        run = world.router.host.run
+        rules = run(["ip", "-d", family, "rule", "show"]).splitlines()
+        own = ("1310:", "1330:", "1350:", "1370:")
+        lines += [line for line in rules if line.startswith(own)]
+        lines += sorted(run(["ip", "-d", family, "route", "show", "table", "52"]).splitlines())
+        shown = run(["ip", "-o", family, "address", "show", "dev", "tailscale0", "scope", "global"])
+        lines += sorted(line.split("scope")[0] for line in shown.splitlines())
+    return "\n".join(lines)
