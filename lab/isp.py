@@ -196,6 +196,15 @@ class IspHost:
                 f"ip link set {device} address {address}\nip neighbour flush dev {device}"
             )
 
+    def renumber(self, spec):
+        """Gives out another IPv4 network, with another gateway address."""
+        self.host.sh(
+            f"ip address del {self.spec.gateway}/26 dev cust0\n"
+            f"ip address add {spec.gateway}/26 dev cust0"
+        )
+        self.spec = spec
+        self._restore_tables("iptables", _FIREWALL4)
+
     def gateway(self, address, old):
         """Answers as the customer's gateway at another address."""
         self.host.sh(

@@ -161,6 +161,17 @@ class Router:
         self.mwan3.ifup(isp, (6,) if shape == "v6 only" else (4, 6))
         self._write_state()
 
+    def renumber(self, old, new):
+        """An uplink gets the addresses of another plan, which takes the place of the old one."""
+        self.mwan3.ifdown(old)
+        self.host.sh(f"ip address flush dev {old.device} scope global")
+        self.host.sh(f"ip route flush dev {old.device}; ip -6 route flush dev {old.device}")
+        plan.ISPS[plan.ISPS.index(old)] = plan.ISP2 = new
+        self.gateways[new.name] = new.gateway
+        self.host.sh(self._addresses(new))
+        self.mwan3.ifup(new)
+        self._write_state()
+
     def new_gateway(self, isp, gateway):
         """A DHCP server hands out another gateway: netifd replaces main's default."""
         self.gateways[isp.name] = gateway

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 from . import plan
 from .hosts import wait_until
@@ -31,6 +32,25 @@ def _shaped(world, shape, isp=plan.ISP2):
         world.isp1.restore()
         world.isp2.restore()
         world.router.reshape(isp, None)
+
+
+@contextmanager
+def _one_network(world):
+    """The second ISP gives out the first one's network and gateway, as two modems of one make."""
+    usual = plan.ISP2
+    twin = replace(
+        usual, network=plan.ISP1.network, gateway=plan.ISP1.gateway, address="192.0.2.3"
+    )
+    world.isp2.renumber(twin)
+    world.router.renumber(usual, twin)
+    try:
+        yield
+    finally:
+        world.router.stop_tailover()
+        world.isp1.restore()
+        world.isp2.restore()
+        world.isp2.renumber(usual)
+        world.router.renumber(twin, usual)
 
 
 def _uplink(world, isp):
@@ -121,6 +141,20 @@ def backup_without_gateway(world):
             return f"{figures}; back again: {back}"
     finally:
         world.isp2.bare(world.router.host, False)
+
+
+def two_uplinks_in_one_network(world):
+    """Both uplinks have the same network and the same gateway address: the device tells them apart."""
+    with _one_network(world):
+        start_tailover(world)
+        figures = fail_over(world, "tailover")
+        expect_back(figures)
+        way = ["ip", "route", "get", plan.HEADSCALE[0], "mark", "0x80000"]
+        steered = world.router.host.run(way)
+        expect("dev eth2" in steered and "src 192.0.2.3" in steered, f"the way is {steered}")
+        back = fail_back(world, "tailover")
+        expect(back.control is not None, f"control did not return: {back}")
+        return f"{figures}; back again: {back}"
 
 
 def backup_with_ipv6_alone(world):

@@ -243,6 +243,7 @@ SCENARIOS = [
     Scenario(routers.no_mwan3_at_all, tailover=True, rare=True, restarts=2),
     Scenario(routers.check_without_default, tailover=True, rare=True),
     Scenario(routers.backup_without_gateway, tailover=True, rare=True),
+    Scenario(routers.two_uplinks_in_one_network, tailover=True, rare=True),
     Scenario(routers.one_family_dies_on_the_first, tailover=True, rare=True),
     Scenario(routers.new_gateway_while_steered, tailover=True, rare=True),
     Scenario(routers.metered_backup_is_left_alone, tailover=True, rare=True),
