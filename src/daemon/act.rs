@@ -111,12 +111,14 @@ impl Daemon {
                     return;
                 };
                 if !self.can_probe(u, *family) {
-                    let why = format!("main has no {family} default for {}, and no daemon has opened a way for probes", u.device);
-                    let finding = Finding::NoWay(why);
+                    let why = format!(
+                        "main has no {family} default for {}, and no daemon has opened a way",
+                        u.device
+                    );
                     let input = Input::Probed {
                         round,
                         scope,
-                        finding,
+                        finding: Finding::NoWay(why),
                     };
                     // As below.
                     let _ = self.outbox.try_send(Said::Core(input));

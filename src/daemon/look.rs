@@ -87,16 +87,13 @@ impl Daemon {
     fn open_for_probes(&mut self, uplinks: &[Uplink]) {
         let (place, probe) = (self.place(), self.probe_mark());
         for family in Family::BOTH {
-            let bare = |u: &&Uplink| u.way(family).is_some_and(|w| w.metric.is_none());
+            let left_out = |u: &&Uplink| u.way(family).is_some_and(|w| w.metric.is_none());
             let hops: Vec<Hop> = uplinks
                 .iter()
-                .filter(bare)
+                .filter(left_out)
                 .filter_map(|u| Knowledge::hop(u, family))
                 .collect();
-            let known = match family {
-                Family::V4 => &mut self.open_v4,
-                Family::V6 => &mut self.open_v6,
-            };
+            let known = &mut self.open[family.at()];
             if hops.is_empty() && known.as_ref().is_some_and(Vec::is_empty) {
                 continue;
             }
@@ -108,8 +105,13 @@ impl Daemon {
             };
             match opened {
                 Ok(devices) => {
-                    if !devices.is_empty() && known.as_ref() != Some(&devices) {
-                        info!(target: LOG, "main has no {family} default for {}: probes get a table of their own", devices.join(", "));
+                    let news = !self.dry && known.as_ref() != Some(&devices);
+                    if news && !devices.is_empty() {
+                        info!(
+                            target: LOG,
+                            "main has no {family} default for {}: probes get a table of their own",
+                            devices.join(", ")
+                        );
                     }
                     *known = Some(devices);
                 }
@@ -133,10 +135,7 @@ impl Daemon {
 
     /// Whether a probe bound to that uplink's device finds a gateway.
     pub(super) fn can_probe(&self, uplink: &Uplink, family: Family) -> bool {
-        let opened = match family {
-            Family::V4 => &self.open_v4,
-            Family::V6 => &self.open_v6,
-        };
+        let opened = &self.open[family.at()];
         let by_main = uplink.way(family).is_none_or(|w| w.metric.is_some());
         by_main || opened.as_ref().is_some_and(|d| d.contains(&uplink.device))
     }

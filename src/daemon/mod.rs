@@ -138,9 +138,8 @@ struct Daemon {
     netlink: Netlink,
     interfaces: Vec<Interface>,
     mwan3: mwan3::File,
-    /// Devices by which probes have a way of ours; `None` while that is not known.
-    open_v4: Option<Vec<String>>,
-    open_v6: Option<Vec<String>>,
+    /// Devices by which probes have a way of ours, IPv4 and IPv6; `None` while that is not known.
+    open: [Option<Vec<String>>; 2],
     targets: Rc<RefCell<Targets>>,
     tailnet: Rc<TailnetWatch>,
     prober: Prober,
@@ -286,8 +285,7 @@ impl Daemon {
             netlink,
             interfaces: Vec::new(),
             mwan3,
-            open_v4: None,
-            open_v6: None,
+            open: [None, None],
             prober: Prober::new(Rc::clone(&targets), Manner::new(&settings)),
             targets,
             tailnet,
