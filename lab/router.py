@@ -287,14 +287,16 @@ class Router:
             return log.read().decode()
 
     def traces_of_tailover(self):
-        """Rules and routes with tailover's protocol number; empty when it left nothing."""
+        """Rules and routes with tailover's protocol number and its nftables table; empty when it
+        left nothing."""
         lines = []
         for family in ("-4", "-6"):
             rules = self.host.run(["ip", "-d", family, "rule", "show"])
             lines += [line for line in rules.splitlines() if "proto 122" in line]
             routes = ["ip", family, "route", "show", "table", "all", "proto", "122"]
             lines += self.host.run(routes).splitlines()
-        return lines
+        tables = self.host.run(["nft", "list", "tables"]).splitlines()
+        return lines + [line for line in tables if line == "table inet tailover"]
 
     def stop_tailover(self):
         """Stops it as procd would and takes away what it may leave, or does nothing."""

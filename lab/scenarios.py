@@ -8,7 +8,7 @@ tailover, which prove the lab itself, and the list of all.
 import time
 from dataclasses import dataclass
 
-from . import footprint, losses, naming, plan, rescues, routers
+from . import drills, failback, footprint, losses, naming, plan, rescues, routers
 from .hosts import wait_until
 from .steps import (
     PATIENCE,
@@ -233,6 +233,8 @@ SCENARIOS = [
     Scenario(rescues.stopped_while_dark, tailover=True),
     Scenario(rescues.stopped_while_open, tailover=True),
     Scenario(rescues.check_changes_nothing, tailover=True),
+    Scenario(drills.drill_wan, tailover=True),
+    Scenario(drills.drill_interrupted, tailover=True),
     Scenario(rescues.ubusd_reborn, tailover=True),
     Scenario(rescues.hotplug_is_quick, tailover=True),
     Scenario(naming.naming_short, tailover=True),
@@ -266,6 +268,8 @@ SCENARIOS = [
     Scenario(rescues.only_restart_allowed, tailover=True, rare=True, restarts=3),
     Scenario(rescues.failover_rp_filter, tailover=True, rare=True),
     Scenario(rescues.failover_source_routes, tailover=True, rare=True),
+    Scenario(failback.off_the_metered_backup, tailover=True),
+    Scenario(failback.left_and_needed_again, tailover=True, rare=True),
     Scenario(dead_without_cure_derp, peer="derp-only", rare=True),
     Scenario(by_hand_derp, peer="derp-only"),
     Scenario(rescues.failover_derp, peer="derp-only", tailover=True),

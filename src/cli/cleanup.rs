@@ -1,13 +1,14 @@
-//! `tailover cleanup`: takes every rule and route of ours away, daemon or not.
+//! `tailover cleanup`: takes every rule, route and table of ours away, daemon or not.
 
 use std::path::Path;
 
 use argh::FromArgs;
 
+use crate::cure::leave;
 use crate::cure::steer::{self, Place};
 use crate::net::rtnetlink::Client;
 
-use super::{settings_or_default, NO_RIGHTS, OK, SYSTEM};
+use super::{say, settings_or_default, NO_RIGHTS, OK, SYSTEM};
 
 /// remove all rules and routes of tailover, also when the daemon is dead
 #[derive(FromArgs)]
@@ -17,10 +18,12 @@ pub struct Cleanup {}
 impl Cleanup {
     pub fn go(self, file: &Path) -> u8 {
         let place = Place::new(&settings_or_default(file));
+        let table = leave::cleanup();
         let result = Client::open().and_then(|mut client| steer::cleanup(&mut client, &place));
         match result {
             Ok(gone) => {
-                println!("Removed {gone} rules and routes.");
+                let also = if table { " and the nftables table" } else { "" };
+                say(format_args!("Removed {gone} rules and routes{also}."));
                 OK
             }
             Err(e) => {

@@ -106,7 +106,7 @@ fn lost_state(k: &Knowledge, now: Time) -> Option<Fault> {
 fn pinned(k: &Knowledge, family: Family, since: Time) -> Option<Fault> {
     let path = k.path(family);
     // No path at all is a dead way too, if tailscaled had a use for that family.
-    if path.route.is_some() && !path.judgement.shut_since(since) {
+    if path.route.is_some() && !k.path_is_shut(family, since) {
         return None;
     }
     let open: Vec<String> = k
@@ -121,13 +121,16 @@ fn pinned(k: &Knowledge, family: Family, since: Time) -> Option<Fault> {
         family,
         device: path.route.as_ref().map(|r| k.name_device(&r.device)),
         open,
+        drill: k.path_drilled(family),
     })
 }
 
 fn stuck_control(k: &Knowledge, now: Time, since: Time) -> Option<Fault> {
     let control = k.standing(Purpose::Control);
-    let offline_since = k.offline_since.unwrap_or(now).max(k.epoch.since);
-    let offline = now.saturating_sub(offline_since) >= OFFLINE_TOO_LONG;
+    // Up to the last look: `start {}` makes it false for 0.6 s, and nobody may look again for a while.
+    let seen = k.tailnet_read.unwrap_or(now);
+    let offline_since = k.offline_since.unwrap_or(seen).max(k.epoch.since);
+    let offline = seen.saturating_sub(offline_since) >= OFFLINE_TOO_LONG;
     if control.fresh > 0 && !offline {
         return None;
     }
@@ -139,7 +142,7 @@ fn stuck_control(k: &Knowledge, now: Time, since: Time) -> Option<Fault> {
         }
         (_, true) => format!(
             "offline for {} s although the path is open",
-            now.saturating_sub(offline_since).as_secs()
+            seen.saturating_sub(offline_since).as_secs()
         ),
         _ => return None,
     };
@@ -243,5 +246,30 @@ impl Knowledge {
                 .uplinks
                 .iter()
                 .any(|u| u.device == route.device && u.owns(ip))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offline_counts_up_to_the_last_look_only() {
+        let at = Duration::from_secs;
+        let mut k = Knowledge::default();
+        k.tailnet.api = Api::Answers;
+        k.tailnet.backend = Backend::Running;
+        k.tailnet.tun = true;
+        k.tailnet.online = Some(false);
+        k.offline_since = Some(at(10));
+        // Seen in the moment that `start {}` takes; nobody has looked since.
+        k.tailnet_read = Some(at(10));
+        assert_eq!(diagnose(&k, at(60), at(60)), []);
+        k.tailnet_read = Some(at(26));
+        let named = diagnose(&k, at(60), at(60));
+        assert!(
+            matches!(named.as_slice(), [Fault::StuckControl { .. }]),
+            "{named:?}"
+        );
     }
 }

@@ -10,6 +10,8 @@ pub enum Fault {
         family: Family,
         device: Option<String>,
         open: Vec<String>,
+        /// A drill counts the way as dead.
+        drill: bool,
     },
     /// F2: the control connection sits on a flow that the path no longer carries.
     StuckControl { evidence: String },
@@ -57,6 +59,7 @@ impl Fault {
     /// Stable identifier, as in `status --json`, the history and docs/faults.md.
     pub fn id(&self) -> &'static str {
         match self {
+            Fault::PinnedRoute { drill: true, .. } => "drill",
             Fault::PinnedRoute { .. } => "F1-pinned-route",
             Fault::StuckControl { .. } => "F2-stuck-control",
             Fault::StalePaths { .. } => "F3-stale-paths",
@@ -133,6 +136,17 @@ impl std::fmt::Display for Fault {
                 family,
                 device: Some(device),
                 open,
+                drill: true,
+            } => write!(
+                f,
+                "tailscaled's {family} packets are turned away from {device} for a drill; {} is open",
+                open.join(", ")
+            ),
+            Fault::PinnedRoute {
+                family,
+                device: Some(device),
+                open,
+                drill: false,
             } => write!(
                 f,
                 "tailscaled's {family} packets leave by {device}, where nothing answers; {} is open",

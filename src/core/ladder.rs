@@ -207,6 +207,7 @@ mod tests {
             family: Family::V4,
             device: Some("eth1".into()),
             open: vec!["wanb".into()],
+            drill: false,
         }
     }
     fn f2() -> Fault {

@@ -7,6 +7,7 @@
 pub mod budget;
 pub mod diagnosis;
 pub mod episode;
+pub mod evidence;
 pub mod fault;
 mod knowledge;
 pub mod ladder;
@@ -17,9 +18,9 @@ pub mod uplink;
 pub mod verdict;
 
 pub use fault::Fault;
-pub use knowledge::{Knowledge, Path};
+pub use knowledge::{Drilled, Knowledge, Path};
 pub use ladder::Cure;
-pub use machine::{Core, Stage};
+pub use machine::{Core, Stage, LEAVE_FOR};
 pub use uplink::{Family, Route, Uplink, Way};
 pub use verdict::{By, Finding, Judgement, Scope, Verdict};
 
@@ -104,6 +105,14 @@ pub enum Input {
         force: bool,
     },
     Policy(Policy),
+    /// The owner asks to rehearse the loss of an uplink, by its name.
+    Drill {
+        uplink: String,
+        /// How long to stay away once the tailnet is well.
+        stay: Duration,
+    },
+    /// The owner wants the drill to end now.
+    DrillStop,
     /// The daemon is asked to end.
     Stop,
 }
@@ -162,6 +171,8 @@ pub enum Action {
     Renew,
     Mend,
     Restart,
+    /// Have peers stop sending to these devices, for a while; none: end that now.
+    Leave(Vec<String>),
     /// Call again with [`Input::Wake`] at this time; replaces an earlier one.
     Wake(Time),
     Tell(Notice),
@@ -214,4 +225,13 @@ pub enum Notice {
         evidence: String,
     },
     Waiting(String),
+    /// Peers are moved off an uplink that the mark has left.
+    Leaving {
+        name: String,
+    },
+    /// A step of a drill; nothing in it is a fault.
+    Drill {
+        uplink: String,
+        text: String,
+    },
 }

@@ -75,6 +75,8 @@ pub struct Tailnet {
     pub tun: bool,
     /// `Self.Online`: a map poll is open. Stays true for 76-110 s on a dead path.
     pub online: Option<bool>,
+    /// Code of the home relay's region (`Self.Relay`); empty without one.
+    pub relay: String,
     pub flows: Vec<Flow>,
     pub lost: Lost,
 }

@@ -1,7 +1,6 @@
 //! Restarts tailscaled through its service, and believes it only when a new process answers.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use smol::Timer;
@@ -12,6 +11,8 @@ use crate::tailscale::localapi::LocalApi;
 use crate::tailscale::process;
 use crate::ubus::blobmsg::Value;
 use crate::ubus::client::Handle;
+
+use super::program;
 
 /// A stop of tailscaled takes a few seconds on a slow router; procd kills it after 5.
 const SCRIPT_LIMIT: Duration = Duration::from_secs(20);
@@ -86,38 +87,9 @@ async fn order(service: &str, ubus: Option<&Handle>) -> Result<String, String> {
 async fn run(words: Vec<String>) -> Result<String, String> {
     let what = words.join(" ");
     let limit = SCRIPT_LIMIT + Duration::from_secs(1);
-    match thread::run(limit, move || run_here(&words)).await {
+    match thread::run(limit, move || program::run(&words, SCRIPT_LIMIT)).await {
         Ok(Ok(())) => Ok(what),
         Ok(Err(e)) => Err(format!("{what}: {e}")),
         Err(e) => Err(format!("{what}: {e}")),
-    }
-}
-
-/// Runs a program without a shell, and ends it when it takes too long.
-fn run_here(words: &[String]) -> Result<(), String> {
-    let (program, args) = words.split_first().ok_or("no program")?;
-    let mut child = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|e| e.to_string())?;
-    let began = Instant::now();
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) if status.success() => return Ok(()),
-            Ok(Some(status)) => return Err(status.to_string()),
-            Ok(None) if began.elapsed() < SCRIPT_LIMIT => {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            Ok(None) => {
-                // Both may fail only when it has ended meanwhile.
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(format!("not done after {} s", SCRIPT_LIMIT.as_secs()));
-            }
-            Err(e) => return Err(e.to_string()),
-        }
     }
 }

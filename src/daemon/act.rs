@@ -66,6 +66,7 @@ impl Daemon {
                     restart::restart(&service, tailnet.api(), ubus.as_ref()).await
                 });
             }
+            Action::Leave(devices) => self.leave(devices),
             Action::Wake(at) => self.wake = Some(self.began + at),
             Action::Tell(notice) => self.tell(notice),
             Action::Exit => self.done = true,
@@ -84,6 +85,28 @@ impl Daemon {
             cure: Cure::Steer(family),
             result,
         }
+    }
+
+    fn leave(&mut self, devices: Vec<String>) {
+        if self.dry {
+            return;
+        }
+        if !leave::possible() {
+            if !std::mem::replace(&mut self.told_no_nft, true) {
+                warn!(target: LOG, "there is no nft: peers may go on sending to a metered uplink");
+            }
+            return;
+        }
+        self.leaving = !devices.is_empty();
+        let one_by_one = Rc::clone(&self.nft);
+        self.executor
+            .spawn(async move {
+                let _turn = one_by_one.lock().await;
+                if let Err(e) = leave::apply(&devices, LEAVE_FOR).await {
+                    warn!(target: LOG, "peers may go on sending to a metered uplink: {e}");
+                }
+            })
+            .detach();
     }
 
     fn cure(

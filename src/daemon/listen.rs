@@ -165,6 +165,14 @@ fn methods() -> Vec<Method> {
         Method::new("history", &[]),
         Method::new("recover", &[("force", Type::Bool)]),
         Method::new(
+            "drill",
+            &[
+                ("uplink", Type::String),
+                ("seconds", Type::I32),
+                ("stop", Type::Bool),
+            ],
+        ),
+        Method::new(
             "event",
             &[
                 ("action", Type::String),

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use async_signal::{Signal, Signals};
 use log::{error, info, warn};
 use smol::channel::{self, Receiver, Sender};
+use smol::lock::Mutex;
 use smol::{LocalExecutor, Timer};
 
 use crate::config::{self, Mark, Settings};
@@ -27,10 +28,10 @@ use crate::core::ladder::Allowed;
 use crate::core::tailnet::Api;
 use crate::core::{
     Action, Core, Cure, Effort, Event, Family, Finding, Hop, Input, Knowledge, Look, Moment,
-    Notice, Policy, Route, Scope, Stage, Steering, Uplink, Way,
+    Notice, Policy, Route, Scope, Stage, Steering, Uplink, Way, LEAVE_FOR,
 };
 use crate::cure::steer::{self, Place};
-use crate::cure::{mend, restart, tailscaled};
+use crate::cure::{leave, mend, restart, tailscaled};
 use crate::net::rtnetlink::{Client as Netlink, Error as NetlinkError, Monitor};
 use crate::net::socket::Egress;
 use crate::net::thread;
@@ -81,6 +82,10 @@ const ACQUAINTANCE: Duration = Duration::from_secs(3);
 
 /// How long a check asked for over ubus may take; its probes have shorter limits of their own.
 const CHECK_LIMIT: Duration = Duration::from_secs(25);
+
+/// How long a drill stays on the other uplink once the tailnet is well there, and at most: seconds.
+pub const DRILL_STAY: u64 = 30;
+pub const DRILL_STAY_MOST: u64 = 600;
 
 /// How long ubusd may take to get our last words.
 const GOODBYE: Duration = Duration::from_millis(200);
@@ -151,7 +156,18 @@ struct Daemon {
     done: bool,
     /// Cures that a dry run would have taken.
     would: Vec<Cure>,
+    /// Held by the task that runs nft: each order comes after the one before.
+    nft: Rc<Mutex<()>>,
+    /// Our nftables table may be there.
+    leaving: bool,
+    told_no_nft: bool,
+    /// Who is told how far a dry run is, and the scopes whose verdict was told.
+    progress: Option<Progress>,
+    judged: Vec<Scope>,
 }
+
+/// Takes a line for people about each step of a check.
+pub type Progress = Box<dyn FnMut(&str)>;
 
 /// Runs until it is told to stop.
 ///
@@ -165,6 +181,7 @@ pub fn run(settings: Settings, file: &Path) -> Result<(), Refusal> {
     smol::block_on(executor.run(async {
         daemon.read_interfaces_once().await;
         daemon.adopt();
+        leave::cleanup();
         daemon.get_acquainted().await;
         daemon.listen();
         daemon.start("tailover has started");
@@ -179,9 +196,14 @@ pub fn run(settings: Settings, file: &Path) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn check(settings: Settings, file: &Path) -> Result<serde_json::Value, Refusal> {
+pub fn check(
+    settings: Settings,
+    file: &Path,
+    progress: Progress,
+) -> Result<serde_json::Value, Refusal> {
     let executor = Rc::new(LocalExecutor::new());
     let mut daemon = Daemon::new(Rc::clone(&executor), settings, file, true)?;
+    daemon.progress = Some(progress);
     start_worker(&executor);
     smol::block_on(executor.run(async {
         daemon.read_interfaces_once().await;
@@ -295,6 +317,11 @@ impl Daemon {
             dry,
             done: false,
             would: Vec::new(),
+            nft: Rc::default(),
+            leaving: false,
+            told_no_nft: false,
+            progress: None,
+            judged: Vec::new(),
             settings,
         })
     }
@@ -343,6 +370,12 @@ impl Daemon {
 
     async fn goodbye(&mut self) {
         self.close_for_probes();
+        if self.leaving {
+            let _turn = self.nft.lock().await;
+            if let Err(e) = leave::apply(&[], LEAVE_FOR).await {
+                warn!(target: LOG, "the table inet tailover stays: {e}");
+            }
+        }
         if let Some(ubus) = &self.ubus {
             let last = crate::net::socket::within(GOODBYE, async { Ok(ubus.ping().await) });
             // A ubusd that does not answer now cannot be told anything.

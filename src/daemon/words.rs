@@ -63,6 +63,16 @@ fn raw(notice: &Notice) -> (Option<&'static str>, String, Table) {
                 text("evidence", evidence),
             ],
         ),
+        Notice::Leaving { name } => (
+            None,
+            format!("moving peers off {name}, which is metered"),
+            vec![],
+        ),
         Notice::Waiting(why) => (None, format!("waiting: {why}"), vec![]),
+        Notice::Drill { uplink, text: t } => (
+            Some("drill"),
+            format!("drill of {uplink}: {t}"),
+            vec![text("uplink", uplink), text("text", t)],
+        ),
     }
 }

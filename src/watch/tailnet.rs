@@ -92,6 +92,7 @@ impl TailnetWatch {
             key_expired: status.key_expired,
             tun: status.tun,
             online: status.online,
+            relay: status.relay.clone(),
             flows: pid.map(|p| self.flows(p)).unwrap_or_default(),
             lost,
         }

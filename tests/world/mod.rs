@@ -17,7 +17,7 @@ use tailover::core::signs::{Pulse, Resending, Traffic};
 use tailover::core::tailnet::{Api, Backend, Flow, Lost, Purpose, Tailnet};
 use tailover::core::{
     Action, By, Core, Cure, Effort, Event, Family, Finding, Input, Look, Moment, Notice, Policy,
-    Report, Route, Scope, Stage, Steering, Uplink, Way,
+    Report, Route, Scope, Stage, Steering, Uplink, Way, LEAVE_FOR,
 };
 
 pub const MS: Duration = Duration::from_millis(1);
@@ -85,6 +85,12 @@ pub enum Fault {
     Lose {
         mendable: bool,
     },
+    /// The owner rehearses the loss of that uplink, and stays away for `stay` seconds.
+    Drill {
+        uplink: usize,
+        stay: u8,
+    },
+    DrillStop,
 }
 
 #[derive(Clone, Debug)]
@@ -144,6 +150,8 @@ pub struct World {
     pub v6_untold: bool,
     last_control: Duration,
     steering: [Steering; 2],
+    /// Devices that peers are kept off, and until when the kernel does so.
+    pub left: (Vec<String>, Duration),
     running: bool,
     hung: bool,
     unhung: Option<Duration>,
@@ -174,6 +182,8 @@ pub struct World {
     whole_since: Option<Duration>,
     /// Mending puts nothing back (the kernel refuses).
     pub mending_fails: bool,
+    /// Until when a drill that was asked for may go back without the hold.
+    drill_until: Duration,
 }
 
 /// The kernel's packet counters, and when they were brought up to date.
@@ -212,6 +222,7 @@ impl World {
             v6_untold: false,
             last_control: Duration::ZERO,
             steering: Default::default(),
+            left: Default::default(),
             running: true,
             hung: false,
             unhung: None,
@@ -236,6 +247,7 @@ impl World {
             lost: None,
             whole_since: None,
             mending_fails: false,
+            drill_until: Duration::ZERO,
         };
         w.reconnect(true, true);
         let start = Event::Changed {
@@ -351,6 +363,14 @@ impl World {
                 self.after(400 * MS, tell);
             }
             Fault::Lose { .. } => {}
+            Fault::Drill { uplink, stay } => {
+                let stay = S * u32::from(stay);
+                // Its limit, the acts before and after, and the way back.
+                self.drill_until = self.now + stay + 120 * S;
+                let uplink = NAMES[uplink].to_string();
+                self.step(Input::Drill { uplink, stay });
+            }
+            Fault::DrillStop => self.step(Input::DrillStop),
         }
         self.note_life();
     }
@@ -762,6 +782,11 @@ impl World {
             self.judge(&action);
             self.carry_out(action);
         }
+        let used = self.core.knowledge().steering[0].to.as_ref();
+        if used.is_some_and(|hop| self.left.0.contains(&hop.device)) && self.now < self.left.1 {
+            let text = format!("peers are kept off the uplink in use at {:?}", self.now);
+            self.broken.push(text);
+        }
         if *self.core.stage() == Stage::Quiet && self.core.faults().is_empty() {
             self.mild_since_health = false;
         }
@@ -851,6 +876,7 @@ impl World {
             }
             Action::Wake(at) => self.wake = Some(*at),
             Action::Tell(n) => self.notices.push((self.now, n.clone())),
+            Action::Leave(devices) => self.left = (devices.clone(), self.now + LEAVE_FOR),
             Action::Exit => {}
         }
         self.acts.push(Act {
@@ -1017,6 +1043,7 @@ impl World {
                         .open_since
                         .is_some_and(|t| self.now - t > 10 * S)
                     && !stable
+                    && !(self.now <= self.drill_until && self.open(0))
                 {
                     broken("promise 7: back to an uplink that was not stable");
                 }

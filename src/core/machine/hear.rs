@@ -28,6 +28,8 @@ impl Core {
             Input::Warnings(warnings) => self.k.warnings = warnings,
             Input::Recover { force } => self.take_recover(now, force),
             Input::Policy(policy) => self.policy = policy,
+            Input::Drill { uplink, stay } => self.take_drill(now, uplink, stay),
+            Input::DrillStop => self.take_drill_stop(),
             Input::Stop => self.stop(now),
         }
     }
@@ -197,6 +199,7 @@ impl Core {
                 // Public addresses belong to uplinks; another way has another one.
                 self.k.paths[f.at()].judgement = Judgement::default();
                 self.k.paths[f.at()].usual_rtt = None;
+                self.forget_left(now, f, old.as_ref());
                 moved.push(f);
             }
         }
@@ -208,7 +211,7 @@ impl Core {
         if moved.is_empty() {
             return;
         }
-        self.k.epoch = Epoch::begin(now, &self.k.tailnet.flows, false);
+        self.k.epoch = Epoch::begin(now, &self.k.tailnet.flows, self.drill_is_over());
         for address in twins {
             self.k.epoch.doom(&self.k.tailnet.flows, address);
         }
@@ -233,6 +236,22 @@ impl Core {
                     .join(", ");
                 self.prove(now, text);
             }
+        }
+    }
+
+    /// An uplink that the mark was moved away from has to prove itself again, from now, before the
+    /// mark goes back. One that is drilled did not fail.
+    fn forget_left(&mut self, now: Time, family: Family, old: Option<&Route>) {
+        let left = self.left[family.at()].as_ref();
+        let Some(left) = old.map(|r| &r.device).filter(|d| left == Some(*d)) else {
+            return;
+        };
+        if self.k.drilled(left, family) {
+            return;
+        }
+        for u in self.k.uplinks.iter().filter(|u| u.device == *left) {
+            let key = (u.name.clone(), family);
+            self.k.verdicts.entry(key).or_default().forget(now);
         }
     }
 

@@ -93,6 +93,9 @@ impl Core {
     }
 
     pub(super) fn heal(&mut self, now: Time) {
+        if self.k.drilled.is_some() {
+            return self.drill_well(now);
+        }
         let acted = self.episode.as_ref().is_some_and(|e| !e.acts.is_empty());
         self.end(
             now,
@@ -103,13 +106,18 @@ impl Core {
         );
     }
 
-    pub(super) fn end(&mut self, now: Time, outcome: Outcome) {
+    /// Nothing more is to be done for now.
+    pub(super) fn rest_quietly(&mut self, now: Time) {
         self.stage = Stage::Quiet;
         self.rests = 0;
         self.again = false;
         self.beat_at = now + self.policy.interval;
         self.return_at = now;
         self.faults.retain(|f| !f.curable());
+    }
+
+    pub(super) fn end(&mut self, now: Time, outcome: Outcome) {
+        self.rest_quietly(now);
         // What was kept for the flows of the old way is not needed any more.
         for f in Family::BOTH {
             if self.k.steering[f.at()].keep.take().is_some() {
@@ -121,11 +129,12 @@ impl Core {
             return;
         };
         e.ended = Some((now, outcome));
+        let rehearsed = self.close_drill(now, &mut e);
         // A look that found nothing at all is no episode worth keeping.
-        if e.acts.is_empty() && e.faults.is_empty() {
+        if e.acts.is_empty() && e.faults.is_empty() && e.drill.is_none() {
             return self.tell(Notice::Well);
         }
-        if outcome != Outcome::NeedsPerson {
+        if outcome != Outcome::NeedsPerson && !rehearsed {
             self.tell(Notice::Healed {
                 seconds: e.lasted(now).as_secs_f64(),
                 text: outcome.word().to_string(),
