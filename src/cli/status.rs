@@ -71,7 +71,7 @@ impl Check {
 /// Prints the state, with what `more` has to say of it.
 fn show(state: &Value, json: bool, more: fn(&Value) -> String) -> u8 {
     if json {
-        say(&state);
+        say(state);
     } else {
         let shown = text(state) + &more(state);
         say(shown.trim_end());
