@@ -76,10 +76,10 @@ class Mwan3:
         self.down.add(isp.name)
         self._write_chains()
 
-    def ifup(self, isp):
-        """Undoes `ifdown`."""
+    def ifup(self, isp, families=(4, 6)):
+        """Undoes `ifdown`; `families` are those that the uplink has."""
         self.down.discard(isp.name)
-        for family in (4, 6):
+        for family in families:
             self._add_interface(isp, family)
         self.connected(isp)
 

@@ -8,7 +8,7 @@ tailover, which prove the lab itself, and the list of all.
 import time
 from dataclasses import dataclass
 
-from . import drills, failback, footprint, losses, naming, plan, rescues, tailscaled, verdicts
+from . import drills, failback, footprint, losses, naming, plan, rescues, routers, tailscaled, verdicts
 from .hosts import wait_until
 from .steps import (
     PATIENCE,
@@ -252,6 +252,16 @@ SCENARIOS = [
     Scenario(footprint.idle_cost, tailover=True),
     Scenario(footprint.memory_later, tailover=True, rare=True, restarts=1),
     Scenario(footprint.cost_longer, tailover=True, rare=True),
+    Scenario(routers.backup_without_default, tailover=True),
+    Scenario(routers.backup_with_ipv6_alone, tailover=True),
+    Scenario(routers.one_family_dies, tailover=True),
+    Scenario(routers.no_mwan3_at_all, tailover=True, rare=True, restarts=2),
+    Scenario(routers.check_without_default, tailover=True, rare=True),
+    Scenario(routers.backup_without_gateway, tailover=True, rare=True),
+    Scenario(routers.two_uplinks_in_one_network, tailover=True, rare=True),
+    Scenario(routers.one_family_dies_on_the_first, tailover=True, rare=True),
+    Scenario(routers.new_gateway_while_steered, tailover=True, rare=True),
+    Scenario(routers.metered_backup_is_left_alone, tailover=True, rare=True),
     Scenario(losses.flush_by_mwan3, tailover=True),
     Scenario(losses.rules6_deleted, tailover=True),
     Scenario(losses.route_deleted, tailover=True),

@@ -4,10 +4,10 @@
 mod netns;
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use netns::{inside, ip};
+use netns::{address, inside, ip};
 use serde_json::Value;
 use smol::Timer;
 use tailover::core::Family;
@@ -26,10 +26,6 @@ fn ip_json(arguments: &str) -> Vec<Value> {
         // An empty list prints nothing at all in some versions.
         _ => Vec::new(),
     }
-}
-
-fn address(text: &str) -> IpAddr {
-    text.parse().expect("an address")
 }
 
 /// Two uplinks, wan1 by metric the better, each with a gateway that is never asked.

@@ -395,15 +395,16 @@ fn uplinks() -> Vec<Uplink> {
             addresses: vec![address(uplink, family)],
             from: None,
             metric: Some([10, 20][uplink]),
+            ..Way::default()
         })
     };
     let uplink = |n: usize| Uplink {
-        metered: false,
         name: NAMES[n].into(),
         aliases: vec![NAMES[n].into()],
         device: DEVICES[n].into(),
         v4: way(n, Family::V4),
         v6: way(n, Family::V6),
+        ..Uplink::default()
     };
     vec![uplink(0), uplink(1)]
 }

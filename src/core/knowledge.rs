@@ -55,6 +55,8 @@ pub struct Knowledge {
     pub said_down: BTreeMap<String, Time>,
     /// Flows of tailscaled with unacknowledged data, at the last pulse.
     pub resending: Vec<Resending>,
+    /// Oddities of the router that are no faults, a sentence each.
+    pub warnings: Vec<String>,
     /// What a drill counts as shut.
     pub drilled: Option<Drilled>,
 }
@@ -244,12 +246,15 @@ impl Knowledge {
         }
     }
 
-    /// The uplink by which the main table sends this family: the lowest metric.
+    /// The uplink by which the main table sends this family: slices first, then the lowest metric.
     pub fn main_default(&self, family: Family) -> Option<&Uplink> {
         self.uplinks
             .iter()
-            .filter_map(|u| Some((u.way(family)?.metric?, u)))
-            .min_by_key(|(metric, _)| *metric)
+            .filter_map(|u| {
+                let way = u.way(family)?;
+                Some(((!way.sliced, way.metric?), u))
+            })
+            .min_by_key(|(order, _)| *order)
             .map(|(_, u)| u)
     }
 

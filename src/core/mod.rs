@@ -105,6 +105,8 @@ pub enum Input {
     Pins(Vec<Pin>),
     /// A time that was asked for by [`Action::Wake`] has come.
     Wake,
+    /// What is odd about the router, without being a fault: all of it, a sentence each.
+    Warnings(Vec<String>),
     /// The owner asks to look and cure now; `force` renews even what looks well.
     Recover {
         force: bool,
@@ -146,7 +148,8 @@ pub struct Pin {
 pub enum Effort {
     /// The cheapest exchange that proves the outside.
     Beat,
-    /// A burst of datagrams to several targets, because of a sign.
+    /// A burst of datagrams to several targets and nothing that costs more: because of a sign, or
+    /// because the uplink is metered and not in use.
     Suspect,
     /// All targets side by side, and the control server.
     Burst,

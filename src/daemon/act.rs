@@ -141,17 +141,33 @@ impl Daemon {
     }
 
     fn probe(&mut self, round: u32, scope: Scope, effort: Effort) {
+        let probe = self.probe_mark();
         let k = self.core.knowledge();
-        let mark = self.settings.mark.value;
-        let egress: Option<Egress> = match &scope {
-            Scope::Path(_) => Some(by_path(mark)),
-            Scope::Uplink(name, _) => k.uplinks.iter().find(|u| u.name == *name).map(|u| Egress {
-                source: u.way(scope.family()).and_then(Way::bound_source),
-                ..by_uplink(&u.device, mark, self.settings.mmx_mask)
-            }),
-        };
-        let Some(egress) = egress else {
-            return;
+        let egress = match &scope {
+            Scope::Path(_) => by_path(self.settings.mark.value),
+            Scope::Uplink(name, family) => {
+                let Some(u) = k.uplinks.iter().find(|u| u.name == *name) else {
+                    return;
+                };
+                if !self.can_probe(u, *family) {
+                    let why = format!(
+                        "main has no {family} default for {}, and no daemon has opened a way",
+                        u.device
+                    );
+                    let input = Input::Probed {
+                        round,
+                        scope,
+                        finding: Finding::NoWay(why),
+                    };
+                    // As below.
+                    let _ = self.outbox.try_send(Said::Core(input));
+                    return;
+                }
+                Egress {
+                    source: u.way(*family).and_then(Way::bound_source),
+                    ..by_uplink(&u.device, probe.value)
+                }
+            }
         };
         let family = scope.family();
         let on_path = matches!(scope, Scope::Path(_));

@@ -22,17 +22,17 @@ use smol::channel::{self, Receiver, Sender};
 use smol::lock::Mutex;
 use smol::{LocalExecutor, Timer};
 
-use crate::config::{self, Settings};
+use crate::config::{self, Mark, Settings};
 use crate::core::budget::Limits;
 use crate::core::ladder::Allowed;
 use crate::core::tailnet::Api;
 use crate::core::{
-    Action, Core, Cure, Effort, Event, Family, Input, Look, Moment, Notice, Pin, Policy, Route,
-    Scope, Stage, Steering, Way, LEAVE_FOR,
+    Action, Core, Cure, Effort, Event, Family, Finding, Hop, Input, Knowledge, Look, Moment,
+    Notice, Pin, Policy, Route, Scope, Stage, Steering, Uplink, Way, LEAVE_FOR,
 };
 use crate::cure::steer::{self, Place};
 use crate::cure::{leave, mend, restart, tailscaled};
-use crate::net::rtnetlink::{Client as Netlink, Monitor};
+use crate::net::rtnetlink::{Client as Netlink, Error as NetlinkError, Monitor};
 use crate::net::socket::Egress;
 use crate::net::thread;
 use crate::net::worker;
@@ -47,12 +47,14 @@ use crate::watch::conntrack;
 use crate::watch::events::{self, Kept};
 use crate::watch::kernel::{self, Calm};
 use crate::watch::lost::KernelWatch;
+use crate::watch::mwan3;
+use crate::watch::oddities::oddities;
 use crate::watch::probe::{by_path, by_uplink, Manner, Prober, Resolvers, Round};
 use crate::watch::pulse;
 use crate::watch::sockets;
 use crate::watch::tailnet::TailnetWatch;
 use crate::watch::targets::Targets;
-use crate::watch::uplinks::{self, Interface};
+use crate::watch::uplinks::{self, Choice, Interface};
 
 /// What stands in brackets before each line of the log.
 const LOG: &str = "tailover";
@@ -148,6 +150,9 @@ struct Daemon {
     outbox: Sender<Said>,
     netlink: Netlink,
     interfaces: Vec<Interface>,
+    mwan3: mwan3::File,
+    /// Devices by which probes have a way of ours, IPv4 and IPv6; `None` while that is not known.
+    open: [Option<Vec<String>>; 2],
     targets: Rc<RefCell<Targets>>,
     tailnet: Rc<TailnetWatch>,
     prober: Prober,
@@ -293,10 +298,11 @@ impl Daemon {
             socket: settings.socket.clone(),
             timeout: API_TIMEOUT,
         };
+        let mut mwan3 = mwan3::File::new(Path::new(mwan3::PATH));
         let tailnet = Rc::new(TailnetWatch::new(
             api,
             Rc::clone(&targets),
-            KernelWatch::new(settings.mmx_mask),
+            KernelWatch::new(mwan3.bits(&settings)),
         ));
         Ok(Daemon {
             executor,
@@ -308,6 +314,8 @@ impl Daemon {
             outbox,
             netlink,
             interfaces: Vec::new(),
+            mwan3,
+            open: [None, None],
             prober: Prober::new(Rc::clone(&targets), Manner::new(&settings)),
             targets,
             tailnet,
@@ -369,6 +377,7 @@ impl Daemon {
     }
 
     async fn goodbye(&mut self) {
+        self.close_for_probes();
         if self.leaving {
             let _turn = self.nft.lock().await;
             if let Err(e) = leave::apply(&[], LEAVE_FOR).await {

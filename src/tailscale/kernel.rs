@@ -565,6 +565,8 @@ mod tests {
                 up: true,
                 carrier: None,
                 operstate: 0,
+                bare: true,
+                kind: Some("tun".into()),
             }),
             addresses: claims(&[]).addresses,
             rules: std::iter::once(mwan3).chain(own).collect(),

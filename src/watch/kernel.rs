@@ -109,7 +109,9 @@ fn event(change: &Change, own_protocol: u8) -> Option<Event> {
             format!("link {}", link.name)
         }
         Change::Address { address, .. } => format!("address {}", address.address),
-        Change::Route { route, .. } if route.table == TABLE_MAIN && route.is_default() => {
+        Change::Route { route, .. }
+            if route.table == TABLE_MAIN && (route.is_default() || route.is_slice()) =>
+        {
             route.to_string()
         }
         Change::Route { .. } => return None,
@@ -163,6 +165,8 @@ mod tests {
                 up: true,
                 carrier: Some(true),
                 operstate: 6,
+                bare: false,
+                kind: None,
             },
             gone: false,
         };

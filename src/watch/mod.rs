@@ -5,6 +5,8 @@ pub mod events;
 pub mod hands;
 pub mod kernel;
 pub mod lost;
+pub mod mwan3;
+pub mod oddities;
 pub mod probe;
 pub mod pulse;
 pub mod sockets;

@@ -1,8 +1,13 @@
-//! Tests on the real kernel: each runs again inside a network namespace of its own.
+//! A network namespace of a test's own: the test runs again inside it, as root or in a user
+//! namespace, and sets its devices up with ip(8).
 
+// Each test program uses a part of it.
+#![allow(dead_code)]
+
+use std::net::IpAddr;
 use std::process::Command;
 
-/// Set in the copy of this test that runs inside the namespace.
+/// Set in the copy of a test that runs inside the namespace.
 const INSIDE: &str = "TAILOVER_TEST_NETNS";
 
 /// Runs ip(8) and returns what it printed.
@@ -15,6 +20,10 @@ pub fn ip(arguments: &str) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).expect("text")
+}
+
+pub fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
 }
 
 /// Runs the named test again inside a new namespace, as root or in a user namespace. `true` when

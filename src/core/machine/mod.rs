@@ -435,14 +435,17 @@ impl Core {
     }
 
     fn probe_uplink(&mut self, now: Time, name: &str, family: Family, effort: Effort) {
-        let has_way = self
-            .k
-            .uplinks
-            .iter()
-            .any(|u| u.name == name && u.way(family).is_some());
-        if has_way {
-            self.probe(now, Scope::Uplink(name.to_string(), family), effort);
-        }
+        let named = self.k.uplinks.iter().find(|u| u.name == name);
+        let Some(uplink) = named.filter(|u| u.way(family).is_some()) else {
+            return;
+        };
+        let in_use = self.k.path_uplink(family).is_some_and(|u| u.name == name);
+        let effort = match effort {
+            // A metered uplink costs handshakes only once it is used.
+            Effort::Burst if uplink.metered && !in_use => Effort::Suspect,
+            other => other,
+        };
+        self.probe(now, Scope::Uplink(name.to_string(), family), effort);
     }
 
     fn probe_path(&mut self, now: Time, family: Family, effort: Effort) {

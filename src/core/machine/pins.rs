@@ -83,6 +83,7 @@ mod tests {
                 addresses: vec![address(last)],
                 from: None,
                 metric: Some(metric),
+                sliced: false,
             }),
             ..Uplink::default()
         }
