@@ -403,6 +403,7 @@ fn uplinks() -> Vec<Uplink> {
         device: DEVICES[n].into(),
         v4: way(n, Family::V4),
         v6: way(n, Family::V6),
+        ..Uplink::default()
     };
     vec![uplink(0), uplink(1)]
 }
