@@ -128,9 +128,17 @@ class Internet:
         """The control server's network goes silent; the relays stay."""
         self.net.sh(_control("-I"))
 
+    def control_killed(self):
+        """The control server's process dies: its connections are reset, new ones refused."""
+        self._control.kill()
+        self._control.wait()
+
     def control_up(self):
-        """Undoes `control_down`, also when it was never done."""
+        """Undoes both, also when neither was done."""
         self.net.sh(_control("-D"), check=False)
+        if self._control.poll() is not None:
+            self._start_control()
+            wait_until(lambda: _listens(self.headscale, 443), 20, "headscale on port 443")
 
     def attach(self, host, device, v4, v6, routes):
         """Cables a host's uplink: `v4`/`v6` are net's addresses with prefix length,

@@ -1,4 +1,4 @@
-"""Builds the real parts: tailscaled, tailscale, derper, headscale.
+"""Builds the real parts: tailscaled (of three kinds), tailscale, derper, headscale.
 
 The Go modules in lab/go pin them. A part is built again only when its module's
 go.mod or go.sum, or the flags below, have changed.
@@ -31,6 +31,10 @@ TAILSCALED_TAGS = ",".join(
     ]
 )
 
+# What tailscale's own `build_dist.sh --extra-small` leaves out and tailover has use for; the rest
+# would only take the lab's own tools away.
+SMALL_TAGS = "ts_omit_debug,ts_omit_health,ts_omit_ipnbus," + TAILSCALED_TAGS
+
 
 class PartsError(Exception):
     """A part could not be built. The text says which and why."""
@@ -38,16 +42,21 @@ class PartsError(Exception):
 
 @dataclass(frozen=True)
 class Part:
-    """One program: the module folder that pins it, its package, its tags."""
+    """One program: the module folder that pins it, its package, its tags, and
+    whether only rare scenarios need it."""
 
     name: str
     module: str
     package: str
     tags: str = ""
+    rare: bool = False
 
 
 PARTS = [
     Part("tailscaled", "tailscale", "tailscale.com/cmd/tailscaled", TAILSCALED_TAGS),
+    # The router's tailscaled in the scenarios that need another one; `tailscale` is the new one's.
+    Part("tailscaled-old", "tailscale-old", "tailscale.com/cmd/tailscaled", TAILSCALED_TAGS, True),
+    Part("tailscaled-small", "tailscale", "tailscale.com/cmd/tailscaled", SMALL_TAGS, True),
     Part("derper", "tailscale", "tailscale.com/cmd/derper"),
     Part("headscale", "headscale", "github.com/juanfont/headscale/cmd/headscale"),
 ]
@@ -71,8 +80,8 @@ def build_all(jobs=2):
 
 
 def missing():
-    """Names of the parts that are not built."""
-    return [part.name for part in PARTS if not (BIN / part.name).exists()]
+    """Names of the parts that are not built and that every run needs."""
+    return [part.name for part in PARTS if not part.rare and not (BIN / part.name).exists()]
 
 
 def _fingerprint(part):
@@ -99,9 +108,9 @@ def _build(part, jobs):
 
 def _link_flags(part):
     flags = ["-s", "-w"]
-    if part.module == "tailscale":
+    if part.module.startswith("tailscale"):
         # Else a build outside of a release calls itself ERR-BuildInfo.
-        pin = (TREE / "lab" / "go" / "tailscale" / "go.mod").read_text()
+        pin = (TREE / "lab" / "go" / part.module / "go.mod").read_text()
         version = re.search(r"^\s*(?:require )?tailscale\.com v(\S+)", pin, re.MULTILINE)
         if version:
             for stamp in ("longStamp", "shortStamp"):

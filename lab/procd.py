@@ -2,8 +2,10 @@
 
 `keep` starts the command and starts it again 5 s after it ended by itself, as
 the package's `respawn 3600 5 5` does. `call ACTION` is what /etc/init.d/tailscale
-runs: start, stop, restart or running. `call abandon` leaves what is left when
-procd has given up a service that ends too often: an instance that does not run.
+runs: start, stop, restart or running. As procd does, it tells subscribers of the
+ubus object `service` what becomes of the process, and gives up on one that ends
+too often (service/instance.c). `call abandon` leaves at once what is left then:
+an instance that does not run.
 """
 
 import fcntl
@@ -22,6 +24,9 @@ PID_FILE = "/run/tailscaled.pid"
 # netifd and mwan3, this program writes procd's, `services`.
 STATE_FILE = "/run/netifd-state.json"
 RESPAWN_SECONDS = 5
+# A shorter life than this counts, and so many ends in a row are too many.
+RESPAWN_THRESHOLD = 3600
+RESPAWN_RETRY = 5
 # procd's term_timeout: so long does a process get between TERM and KILL.
 TERM_SECONDS = 5
 
@@ -33,16 +38,26 @@ class Instance:
         self._command = command
         self.process = None
         self.due = None
+        self._since = 0.0
+        self._ends = 0
+        self._gave_up = False
 
     def start(self):
-        """Starts the process unless it runs."""
+        """Starts the process unless it runs, with a new count of its ends."""
+        self._ends = 0
+        self._gave_up = False
+        self._start()
+
+    def _start(self):
         if self.process is None:
             subprocess.run([self._command[0], "--cleanup"], stderr=subprocess.DEVNULL)
             self.process = subprocess.Popen(self._command)
             self.due = None
+            self._since = time.monotonic()
             with open(PID_FILE, "w") as file:
                 file.write(str(self.process.pid))
-            self._tell()
+            self._publish()
+            _tell("instance.start")
 
     def stop(self):
         """Ends the process and takes its kernel state away, as stop_service does."""
@@ -55,7 +70,8 @@ class Instance:
                 self.process.kill()
                 self.process.wait()
             self.process = None
-            self._tell()
+            _tell("instance.stop")
+        publish(Path(STATE_FILE), {"services": {"tailscale": {}}})
         subprocess.run([self._command[0], "--cleanup"], stderr=subprocess.DEVNULL)
 
     def abandon(self):
@@ -65,26 +81,57 @@ class Instance:
             self.process.wait()
             self.process = None
         self.due = None
-        self._tell()
+        self._gave_up = True
+        self._publish()
+        _tell("instance.fail")
 
     def look(self):
         """Notices an end and respawns when it is due."""
         if self.process is not None and self.process.poll() is not None:
             print(f"procd: ended with {self.process.returncode}", flush=True)
             self.process = None
-            self._tell()
-            self.due = time.monotonic() + RESPAWN_SECONDS
+            self._ended()
         if self.due is not None and time.monotonic() >= self.due:
-            self.start()
+            self._start()
 
-    def _tell(self):
+    def _ended(self):
+        lived = time.monotonic() - self._since
+        self._ends = self._ends + 1 if lived < RESPAWN_THRESHOLD else 0
+        self._gave_up = self._ends > RESPAWN_RETRY
+        if self._gave_up:
+            print("procd: gave up", flush=True)
+        else:
+            self.due = time.monotonic() + RESPAWN_SECONDS
+        self._publish()
+        _tell("instance.stop")
+        _tell("instance.fail" if self._gave_up else "instance.respawn")
+
+    def _publish(self):
         """Publishes the reply of `ubus call service list`."""
         instance = {"running": self.process is not None}
         if self.process is not None:
             instance["pid"] = self.process.pid
         instance |= {"command": self._command, "term_timeout": TERM_SECONDS}
-        instance["respawn"] = {"threshold": 3600, "timeout": RESPAWN_SECONDS, "retry": 5}
+        if not self._gave_up:
+            instance["respawn"] = {
+                "threshold": RESPAWN_THRESHOLD,
+                "timeout": RESPAWN_SECONDS,
+                "retry": RESPAWN_RETRY,
+            }
         publish(Path(STATE_FILE), {"services": {"tailscale": {"instances": {"instance1": instance}}}})
+
+
+def _tell(method):
+    """Notifies the subscribers of the object `service`, if there is an ubusd."""
+    what = {"service": "tailscale", "instance": "instance1"}
+    call = {"object": "service", "method": method, "data": what}
+    ubus = Path(__file__).resolve().parent.parent / "target/lab/bin/ubus"
+    command = [ubus, "call", "lab.netifd", "notify", json.dumps(call)]
+    try:
+        subprocess.run(command, capture_output=True, timeout=2)
+    except (OSError, subprocess.TimeoutExpired):
+        # Without the doubles nobody listens.
+        pass
 
 
 def publish(file, parts):

@@ -240,6 +240,28 @@ def control_down_no_cure(world):
     return f"worst ping gap {gap:.1f} s in 20 s"
 
 
+def control_killed_no_cure(world):
+    """A control server whose process dies is named while tailscaled is offline; nothing is done."""
+    start_tailover(world)
+    since = time.monotonic()
+    world.internet.control_killed()
+    wait_until(lambda: faults(world), 120, "a name for it")
+    named = time.monotonic() - since
+    expect(faults(world) == ["control-down"], f"named {faults(world)}")
+    expect(not world.node.online(), "tailscaled is online without a control server")
+    linger(25)
+    expect(faults(world) == ["control-down"], f"named {faults(world)}")
+    done = [act for act in acts(world) if act != "nudge"]
+    expect(not done, f"acted: {done}")
+    gap = world.pings.worst_gap(since, time.monotonic() - 0.5, 4)
+    expect(gap < 1.5, f"the tailnet paused for {gap:.1f} s")
+    up = time.monotonic()
+    world.internet.control_up()
+    wait_until(lambda: not faults(world), 120, "the end of the fault")
+    back = time.monotonic() - up
+    return f"named {seconds(named)} after its end, forgotten {seconds(back)} after its return, worst gap {gap:.1f} s"
+
+
 def control_down_and_dark(world):
     """Without a control server the mark moves all the same, and control follows later."""
     start_tailover(world)
@@ -251,6 +273,7 @@ def control_down_and_dark(world):
     ping = world.pings.back(trigger, 4)
     linger(10)
     expect("renew" not in acts(world), "renewed control with no control server")
+    expect("control-down" in faults(world), f"named only {faults(world)}")
     up = time.monotonic()
     world.internet.control_up()
     # Blocked, not refused: nothing tells tailover but its own next try.

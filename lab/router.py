@@ -69,6 +69,8 @@ class Router:
         self.source_routes = source_routes
         self.host = Host("router", internet.trusted("127.0.0.1") | _FILES)
         self.lan = Host("lan", internet.trusted(plan.LAN_ROUTER))
+        # Its /usr/sbin, as this process can write it.
+        self.sbin = STATE / "hosts" / "router" / "sbin"
         self.mwan3 = Mwan3(self.host)
         self.link_up = {isp.name: True for isp in plan.ISPS}
         self.host.write("init.d/tailscale", _INIT_SCRIPT.format(tree=TREE_INSIDE, python=sys.executable), 0o755)
@@ -86,7 +88,7 @@ class Router:
         scripts = TREE / "openwrt" / "files" / "etc" / "hotplug.d"
         if scripts.is_dir():
             shutil.copytree(scripts, self.host.etc / "hotplug.d", dirs_exist_ok=True)
-        sbin = STATE / "hosts" / "router" / "sbin"
+        sbin = self.sbin
         sbin.mkdir()
         real = STATE / "sbin"
         for entry in os.listdir("/usr/sbin"):

@@ -8,7 +8,7 @@ tailover, which prove the lab itself, and the list of all.
 import time
 from dataclasses import dataclass
 
-from . import failback, footprint, losses, naming, plan, rescues
+from . import drills, failback, footprint, losses, naming, plan, rescues, tailscaled
 from .hosts import wait_until
 from .steps import (
     PATIENCE,
@@ -226,6 +226,7 @@ SCENARIOS = [
     Scenario(rescues.all_down_no_cure, tailover=True),
     Scenario(rescues.both_down_then_backup, tailover=True),
     Scenario(rescues.control_down_no_cure, tailover=True),
+    Scenario(rescues.control_killed_no_cure, tailover=True),
     Scenario(rescues.control_down_and_dark, tailover=True),
     Scenario(rescues.stopped_by_user, tailover=True),
     Scenario(rescues.hung_tailscaled, tailover=True, restarts=1),
@@ -233,6 +234,8 @@ SCENARIOS = [
     Scenario(rescues.stopped_while_dark, tailover=True),
     Scenario(rescues.stopped_while_open, tailover=True),
     Scenario(rescues.check_changes_nothing, tailover=True),
+    Scenario(drills.drill_wan, tailover=True),
+    Scenario(drills.drill_interrupted, tailover=True),
     Scenario(rescues.ubusd_reborn, tailover=True),
     Scenario(rescues.hotplug_is_quick, tailover=True),
     Scenario(naming.naming_short, tailover=True),
@@ -257,6 +260,13 @@ SCENARIOS = [
     Scenario(naming.naming_pairs, tailover=True, rare=True, restarts=10),
     Scenario(rescues.no_ubusd_at_all, tailover=True, rare=True),
     Scenario(rescues.killed_tailscaled, tailover=True, rare=True, restarts=1),
+    Scenario(tailscaled.failover_old_tailscaled, tailover=True, rare=True, restarts=2),
+    Scenario(tailscaled.failover_small_tailscaled, tailover=True, rare=True, restarts=2),
+    Scenario(tailscaled.crash_loop, tailover=True, rare=True, restarts=8),
+    Scenario(tailscaled.given_up_by_procd, tailover=True, rare=True, restarts=8),
+    Scenario(tailscaled.restarted_by_others, tailover=True, rare=True, restarts=3),
+    Scenario(tailscaled.upgraded_under_us, tailover=True, rare=True, restarts=3),
+    Scenario(tailscaled.socket_elsewhere, tailover=True, rare=True, restarts=2),
     Scenario(rescues.only_restart_allowed, tailover=True, rare=True, restarts=3),
     Scenario(rescues.failover_rp_filter, tailover=True, rare=True),
     Scenario(rescues.failover_source_routes, tailover=True, rare=True),

@@ -5,9 +5,10 @@
 
 use serde_json::{json, Map, Value};
 
-use crate::core::episode::Episode;
+use crate::core::episode::{Drill, Episode};
+use crate::core::evidence::evidence;
 use crate::core::tailnet::{Api, Purpose};
-use crate::core::{Core, Family, Fault, Judgement, Stage, Time, Uplink};
+use crate::core::{Core, Cure, Family, Fault, Judgement, Stage, Time, Uplink};
 
 /// The whole state.
 pub fn status(core: &Core, now: Time) -> Value {
@@ -24,14 +25,22 @@ pub fn status(core: &Core, now: Time) -> Value {
             "api": api(&t.api),
             "backend": format!("{:?}", t.backend),
             "online": t.online,
+            "home_relay": t.relay,
             "pid": t.pid,
             "tun": t.tun,
             "lost": t.lost.what,
+            "version": t.version,
+            "debug": t.abilities.debug,
+            "bus": t.abilities.bus,
+            "replaced": t.process.as_ref().map(|p| p.replaced),
+            "elsewhere": t.elsewhere,
             "control": flows(core, Purpose::Control),
             "derp": flows(core, Purpose::Derp),
         },
-        "faults": core.faults().iter().map(fault).collect::<Vec<_>>(),
+        "faults": core.faults().iter().map(|f| fault(core, f, now)).collect::<Vec<_>>(),
         "episode": core.episode().map(|e| episode(e, now)),
+        "last": core.history().iter().next_back().map(|e| episode(e, now)),
+        "next": next(core, now),
         "restarts_last_hour": core.restarts(now),
         "restarts_per_hour": core.policy().limits.per_hour,
     })
@@ -55,7 +64,10 @@ pub fn sentence(core: &Core, now: Time) -> String {
         let hop = k.steering[f.at()].to.as_ref()?;
         Some(k.name_device(&hop.device))
     });
-    let wrong: Vec<String> = core.faults().iter().map(Fault::to_string).collect();
+    if let Some((e, drill)) = core.episode().and_then(|e| Some((e, e.drill.as_ref()?))) {
+        return drill_sentence(core, e, drill, now);
+    }
+    let wrong = wrong(core, now);
     match core.stage() {
         Stage::Quiet if wrong.is_empty() => match (&k.tailnet.api, steered) {
             (Api::Unknown, _) => "tailover has just started".into(),
@@ -73,6 +85,103 @@ pub fn sentence(core: &Core, now: Time) -> String {
         Stage::Proving { .. } if wrong.is_empty() => "proving which uplink is open".into(),
         _ => wrong.join("; "),
     }
+}
+
+fn drill_sentence(core: &Core, e: &Episode, drill: &Drill, now: Time) -> String {
+    let Drill { uplink, .. } = drill;
+    match (drill.over, drill.well) {
+        (Some(_), _) => format!("the drill of {uplink} is over; going back to it"),
+        (None, Some(well)) => format!(
+            "drill of {uplink}: well over {} after {:.1} s; going back in {} s",
+            drill.by,
+            well.saturating_sub(e.began).as_secs_f64(),
+            (well + drill.stay).saturating_sub(now).as_secs()
+        ),
+        (None, None) => {
+            let doing: Vec<String> = core.faults().iter().map(Fault::to_string).collect();
+            match doing.is_empty() {
+                true => format!("drill of {uplink}: proving another uplink"),
+                false => doing.join("; "),
+            }
+        }
+    }
+}
+
+/// What is wrong, a clause each. The families of one dead way are one clause.
+fn wrong(core: &Core, now: Time) -> Vec<String> {
+    let k = core.knowledge();
+    let mut clauses: Vec<String> = Vec::new();
+    let pinned: Vec<(Family, &Option<String>, &Vec<String>)> = core
+        .faults()
+        .iter()
+        .filter_map(|f| match f {
+            Fault::PinnedRoute {
+                family,
+                device,
+                open,
+                ..
+            } => Some((*family, device, open)),
+            _ => None,
+        })
+        .collect();
+    let same = pinned.windows(2).all(|w| match w {
+        [a, b] => (a.1, a.2) == (b.1, b.2),
+        _ => true,
+    });
+    let moved = moved(core, now);
+    match pinned.first() {
+        Some((family, Some(device), open)) if same => {
+            let whose = match pinned.len() {
+                1 => format!("tailscaled's {family} packets"),
+                _ => "tailscaled's packets".into(),
+            };
+            let j = &k.path(*family).judgement;
+            let dead = match j.shut_since(Time::ZERO) {
+                true => format!("dead for {} s", now.saturating_sub(j.since).as_secs()),
+                false => "where nothing answers".into(),
+            };
+            let open = open.join(", ");
+            clauses.push(format!("{whose} leave by {device}, {dead}; {open} is open"));
+            clauses.extend(moved.map(|s| format!("moved them {s} s ago")));
+        }
+        Some(_) => clauses.extend(
+            core.faults()
+                .iter()
+                .filter(|f| matches!(f, Fault::PinnedRoute { .. }))
+                .map(Fault::to_string),
+        ),
+        None => {
+            let by = Family::BOTH.iter().find_map(|f| k.path_uplink(*f));
+            clauses.extend(moved.zip(by).map(|(s, u)| {
+                format!(
+                    "moved tailscaled's packets to {} ({}) {s} s ago",
+                    u.name, u.device
+                )
+            }));
+        }
+    }
+    let others = core.faults().iter();
+    let others = others.filter(|f| !matches!(f, Fault::PinnedRoute { .. }));
+    let before = clauses.len();
+    clauses.extend(others.map(Fault::to_string));
+    // A move alone is no fault.
+    if pinned.is_empty() && clauses.len() == before {
+        clauses.clear();
+    }
+    clauses
+}
+
+/// Seconds since the mark was moved in the episode that is under way.
+fn moved(core: &Core, now: Time) -> Option<u64> {
+    let acts = core.episode()?.acts.iter().rev();
+    let mut steers = acts.filter(|a| matches!(a.cure, Cure::Steer(_)));
+    let act = steers.find(|a| matches!(a.result, Some(Ok(_))))?;
+    Some(now.saturating_sub(act.at).as_secs())
+}
+
+fn next(core: &Core, now: Time) -> Value {
+    let (what, at) = core.outlook(now);
+    json!({ "what": what, "in": at.map(|t| seconds(t.saturating_sub(now))) })
 }
 
 fn uplink(core: &Core, u: &Uplink, now: Time) -> Value {
@@ -112,6 +221,9 @@ fn judgement(j: &Judgement, now: Time) -> Map<String, Value> {
         Err(why) => why.clone(),
     });
     map.insert("control".into(), json!(control));
+    let results = j.results.iter();
+    let results = results.map(|(target, outcome)| json!({ "target": target, "outcome": outcome }));
+    map.insert("results".into(), results.collect());
     map
 }
 
@@ -155,8 +267,14 @@ fn api(api: &Api) -> String {
     }
 }
 
-fn fault(f: &Fault) -> Value {
-    json!({ "id": f.id(), "text": f.to_string(), "curable": f.curable() })
+fn fault(core: &Core, f: &Fault, now: Time) -> Value {
+    json!({
+        "id": f.id(),
+        "text": f.to_string(),
+        "curable": f.curable(),
+        "evidence": evidence(core.knowledge(), f, now),
+        "advice": f.advice(),
+    })
 }
 
 fn episode(e: &Episode, now: Time) -> Value {
@@ -190,6 +308,24 @@ fn episode(e: &Episode, now: Time) -> Value {
         "outcome": e.ended.map(|(_, o)| o.word()),
         "faults": faults,
         "acts": acts,
+        "drill": e.drill.as_ref().map(|d| drill(d, e.began)),
+    })
+}
+
+/// Seconds after the drill was asked for; `back` after it was over.
+fn drill(d: &Drill, began: Time) -> Value {
+    let after = |t: Option<Time>| t.map(|t| seconds(t.saturating_sub(began)));
+    json!({
+        "uplink": d.uplink,
+        "by": d.by,
+        "stay": seconds(d.stay),
+        "control": after(d.control),
+        "tailnet": after(d.well),
+        "over": after(d.over),
+        "back": d.back.zip(d.over).map(|(t, over)| seconds(t.saturating_sub(over))),
+        "cut": d.cut,
+        "passed": d.passed(),
+        "summary": d.summary(began),
     })
 }
 

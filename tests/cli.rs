@@ -97,7 +97,7 @@ fn version_and_help() {
     let (code, help) = run_words(&["--help"]);
     assert_eq!(code, 0);
     for command in [
-        "run", "hotplug", "status", "check", "recover", "history", "cleanup",
+        "run", "hotplug", "status", "check", "recover", "drill", "history", "cleanup",
     ] {
         assert!(
             help.contains(&format!("\n  {command} ")),
@@ -114,7 +114,12 @@ fn run_words(words: &[&str]) -> (i32, String) {
 
 #[test]
 fn a_wrong_command_line_is_code_2_and_names_what_is_wrong() {
-    for words in [&["dance"][..], &["run", "--fast"], &[]] {
+    for words in [
+        &["dance"][..],
+        &["run", "--fast"],
+        &["drill", "wan", "--seconds", "601"],
+        &[],
+    ] {
         let (code, text) = run_words(words);
         assert_eq!(code, 2, "{words:?}: {text}");
         let last = words.last().unwrap_or(&"tailover --help");
@@ -171,6 +176,7 @@ fn without_a_daemon_the_questions_are_code_3_and_say_so() {
         &["status", "--json"],
         &["history"],
         &["recover"],
+        &["drill", "wan"],
     ] {
         let (code, text) = run(tailover(&config, words));
         assert_eq!(code, 3, "{words:?}: {text}");

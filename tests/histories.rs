@@ -5,8 +5,9 @@ mod world;
 
 use proptest::prelude::*;
 use tailover::core::ladder::Allowed;
+use tailover::core::tailnet::Respawn;
 use tailover::core::{Action, Effort, Notice, Stage};
-use world::{policy, Fault, World, MS, S};
+use world::{policy, Fault, Hung, World, MS, S};
 
 fn named(w: &World) -> Vec<&'static str> {
     w.notices
@@ -345,6 +346,181 @@ fn a_hung_tailscaled_is_restarted_once() {
     assert_eq!(w.count(|a| *a == Action::Restart), 1);
 }
 
+fn restarts(w: &World) -> usize {
+    w.count(|a| *a == Action::Restart)
+}
+
+#[test]
+fn a_stopped_process_is_known_to_hang_before_a_silent_one_and_a_busy_one_is_left_alone() {
+    for (how, from, to) in [(Hung::Halted, 5, 13), (Hung::Deadlock, 10, 18)] {
+        let mut w = settled();
+        w.how_hung = how;
+        w.inject(Fault::Hang);
+        let began = w.now;
+        w.murmur();
+        w.run(60 * S);
+        let act = w.cures().next().expect("an act");
+        let after = act.at - began;
+        assert!(after > from * S && after < to * S, "{how:?}: {after:?}");
+        assert_eq!(named(&w), ["daemon-hung"]);
+        assert_eq!((restarts(&w), w.well()), (1, true), "{how:?}");
+    }
+    let mut w = settled();
+    w.how_hung = Hung::Busy;
+    w.inject(Fault::Hang);
+    w.run(100 * S);
+    w.go_on();
+    w.run(60 * S);
+    assert!(w.well() && w.cures().count() == 0, "{:?}", w.acts);
+    assert_eq!(*w.core.stage(), Stage::Quiet);
+}
+
+#[test]
+fn a_tailscaled_that_hangs_for_minutes_whatever_is_done_brings_no_storm() {
+    let mut w = settled();
+    w.restart_fails = true;
+    w.how_hung = Hung::Halted;
+    w.inject(Fault::Hang);
+    w.run(300 * S);
+    let meanwhile = restarts(&w);
+    assert!((1..=3).contains(&meanwhile), "{meanwhile} restarts");
+    w.go_on();
+    w.run(15 * S);
+    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    assert_eq!(*w.core.stage(), Stage::Quiet, "it is seen at once");
+    w.run(3600 * S);
+    assert_eq!(restarts(&w), meanwhile);
+    assert!(w.broken.is_empty(), "{:?}", w.broken);
+}
+
+#[test]
+fn a_crash_loop_is_procds_until_it_gives_up_and_then_restarts_are_few() {
+    let mut w = settled();
+    for end in 1..=6 {
+        if end == 6 {
+            w.respawn = Respawn::GaveUp;
+        }
+        w.end_by_itself();
+        w.run(7 * S);
+    }
+    assert_eq!(named(&w), ["crash-loop"]);
+    assert_eq!(w.cures().count(), 0, "procd's respawn is left alone");
+    let gave_up = w.now;
+    w.run(300 * S);
+    let act = w.cures().next().expect("nobody else starts it");
+    assert!(act.at - gave_up > 100 * S, "{:?}", act.at - gave_up);
+    assert_eq!((restarts(&w), w.well()), (1, true));
+    assert!(w.core.faults().is_empty(), "{:?}", w.core.faults());
+}
+
+#[test]
+fn a_tailscaled_that_ends_before_it_listens_is_in_a_crash_loop_and_not_gone() {
+    use tailover::core::starts::Word;
+    use tailover::core::Event;
+    let mut w = settled();
+    w.respawn = Respawn::After(3600 * S);
+    w.end_by_itself();
+    w.respawn = Respawn::After(5 * S);
+    for _ in 0..4 {
+        w.run(5 * S);
+        w.tell(Event::Service(Word::Started));
+        w.run(S);
+        w.tell(Event::Service(Word::Ended));
+    }
+    w.run(S);
+    assert_eq!(named(&w), ["crash-loop"]);
+    assert_eq!(w.cures().count(), 0);
+}
+
+#[test]
+fn what_procd_has_given_up_on_is_started_at_once() {
+    let mut w = settled();
+    w.respawn = Respawn::GaveUp;
+    w.end_by_itself();
+    let ended = w.now;
+    w.run(30 * S);
+    let act = w.cures().next().expect("an act");
+    assert!(act.at - ended < 6 * S, "{:?}", act.at - ended);
+    assert_eq!((restarts(&w), w.well()), (1, true));
+}
+
+#[test]
+fn a_respawn_that_procd_delays_is_waited_for() {
+    let mut w = settled();
+    w.respawn = Respawn::After(40 * S);
+    w.end_by_itself();
+    w.run(80 * S);
+    assert_eq!((w.cures().count(), w.well()), (0, true));
+}
+
+#[test]
+fn another_hand_is_named_with_what_may_be_behind_it_and_one_restart_is_not() {
+    let mut w = settled();
+    w.hands = vec!["/etc/mwan3.user".into()];
+    for _ in 0..2 {
+        w.restart_by_hand();
+        w.run(60 * S);
+        assert!(named(&w).is_empty());
+    }
+    for _ in 0..5 {
+        w.restart_by_hand();
+        w.run(60 * S);
+    }
+    assert_eq!(named(&w), ["other-hand"], "once, and nothing else");
+    let text = w.core.faults().first().expect("it goes on").to_string();
+    assert!(text.contains("/etc/mwan3.user"), "{text}");
+    assert_eq!(w.cures().count(), 0);
+    w.run(700 * S);
+    assert!(w.core.faults().is_empty(), "{:?}", w.core.faults());
+}
+
+#[test]
+fn a_tailscaled_that_refuses_is_named_and_left_alone() {
+    let mut w = settled();
+    w.refuses = Some("403 access denied".into());
+    w.run(120 * S);
+    assert_eq!(named(&w), ["api-refuses"]);
+    assert_eq!(w.cures().count(), 0);
+    w.refuses = None;
+    w.run(70 * S);
+    assert!(w.core.faults().is_empty(), "{:?}", w.core.faults());
+    assert_eq!(*w.core.stage(), Stage::Quiet);
+}
+
+#[test]
+fn without_the_debug_calls_stale_paths_are_renewed_and_not_nudged() {
+    let mut w = settled();
+    w.debug = Some(false);
+    w.run(40 * S);
+    w.inject(Fault::Dark {
+        uplink: 0,
+        told: Some(2000),
+    });
+    w.run(60 * S);
+    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    assert_eq!(w.count(|a| *a == Action::Nudge), 0);
+    assert!(w.count(|a| *a == Action::Renew) >= 1);
+}
+
+#[test]
+fn a_control_server_that_is_down_is_named_alone_and_once_and_its_return_is_noticed() {
+    let mut w = settled();
+    w.inject(Fault::Control { up: false });
+    w.cut_control();
+    w.run(1200 * S);
+    assert_eq!(named(&w), ["control-down"]);
+    let ids: Vec<_> = w.core.faults().iter().map(|f| f.id()).collect();
+    assert_eq!((w.cures().count(), ids), (0, vec!["control-down"]));
+    w.inject(Fault::Control { up: true });
+    w.run(120 * S);
+    assert!(
+        w.well() && w.core.faults().is_empty(),
+        "{:?}",
+        w.core.faults()
+    );
+    assert_eq!(restarts(&w), 0);
+}
+
 #[test]
 fn restart_alone_says_that_it_cannot_help_and_keeps_its_budget() {
     let mut p = policy();
@@ -521,6 +697,216 @@ fn a_failover_and_lost_routes_at_once_are_both_cured() {
     assert_eq!(w.count(|a| *a == Action::Restart), 0);
 }
 
+/// What a drill has told, in its order.
+fn drill_lines(w: &World) -> Vec<&str> {
+    let notices = w.notices.iter();
+    let lines = notices.filter_map(|(_, n)| match n {
+        Notice::Drill { text, .. } => Some(text.as_str()),
+        _ => None,
+    });
+    lines.collect()
+}
+
+/// The figures of the newest episode, which was a drill. No promise may have been broken in it.
+fn drilled(w: &World) -> tailover::core::episode::Drill {
+    assert!(w.broken.is_empty(), "{:#?}", w.broken);
+    let newest = w.core.history().iter().next_back().expect("an episode");
+    newest.drill.clone().expect("a drill")
+}
+
+const DRILL: Fault = Fault::Drill {
+    uplink: 0,
+    stay: 10,
+};
+
+#[test]
+fn a_drill_moves_the_tailnet_there_and_back_and_alarms_nobody() {
+    let mut w = settled();
+    let began = w.now;
+    w.inject(DRILL);
+    w.run(5 * S);
+    assert!(w.steered() && w.well(), "{:?}", drill_lines(&w));
+    assert_eq!(
+        w.count(|a| *a == Action::Renew),
+        1,
+        "control moved for real"
+    );
+    let kept = |a: &Action| matches!(a, Action::Steer(_, s) if s.keep.is_some());
+    assert_eq!(w.count(kept), 0, "no flow is kept alive on the way there");
+    w.run(15 * S);
+    assert!(!w.steered() && w.well(), "{:?}", drill_lines(&w));
+    assert_eq!(*w.core.stage(), Stage::Quiet);
+    assert!(named(&w).is_empty(), "{:?}", named(&w));
+    assert_eq!(w.count(|a| *a == Action::Renew), 2);
+    let drill = drilled(&w);
+    assert!(drill.passed(), "{drill:?}");
+    let after = |t: Option<std::time::Duration>| t.expect("seen") - began;
+    assert!(after(drill.control) < 2 * S && after(drill.well) < 2 * S);
+    let (well, over) = (after(drill.well), after(drill.over));
+    assert!(over - well >= 10 * S && over - well < 11 * S, "{drill:?}");
+    assert!(after(drill.back) - over < 2 * S, "{drill:?}");
+    let newest = w.core.history().iter().next_back().expect("an episode");
+    assert_eq!(newest.trigger, "drill of wan asked for by the owner");
+}
+
+#[test]
+fn a_drill_stopped_by_its_owner_goes_back_at_once() {
+    // While nothing has moved, while control is renewed, while the tailnet is well over there.
+    for after in [0, 20, 300, 4000] {
+        let mut w = settled();
+        w.inject(DRILL);
+        w.run(MS * after);
+        w.inject(Fault::DrillStop);
+        w.run(4 * S);
+        let lines = drill_lines(&w);
+        assert!(!w.steered() && w.well(), "{after} ms: {lines:?}");
+        assert_eq!(*w.core.stage(), Stage::Quiet);
+        let cut = drilled(&w).cut;
+        assert_eq!(cut.as_deref(), Some("stopped by the owner"));
+        assert_eq!(w.count(|a| *a == Action::Restart), 0);
+    }
+}
+
+#[test]
+fn a_backup_that_fails_in_a_drill_ends_it_at_once() {
+    let mut w = settled();
+    w.inject(DRILL);
+    w.run(4 * S);
+    assert!(w.steered());
+    w.inject(Fault::Dark {
+        uplink: 1,
+        told: Some(500),
+    });
+    w.run(6 * S);
+    assert!(!w.steered() && w.well(), "{:?}", drill_lines(&w));
+    let cut = drilled(&w).cut.expect("a reason");
+    assert!(cut.contains("wanb (eth2) has failed"), "{cut}");
+    assert_eq!(w.count(|a| *a == Action::Restart), 0);
+}
+
+#[test]
+fn an_uplink_that_fails_while_it_is_drilled_is_not_gone_back_to() {
+    let mut w = settled();
+    w.inject(DRILL);
+    w.run(4 * S);
+    w.inject(Fault::Dark {
+        uplink: 0,
+        told: None,
+    });
+    w.run(30 * S);
+    assert!(w.steered() && w.well(), "{:?}", drill_lines(&w));
+    assert_eq!(*w.core.stage(), Stage::Quiet);
+    assert!(!drilled(&w).passed());
+    w.inject(Fault::Back {
+        uplink: 0,
+        told: Some(100),
+    });
+    w.run(20 * S);
+    assert!(
+        w.steered(),
+        "now it is an ordinary way back, after the hold"
+    );
+    w.run(30 * S);
+    assert!(!w.steered() && w.well(), "{:?}", w.core.stage());
+}
+
+#[test]
+fn a_drill_that_finds_no_other_uplink_moves_nothing() {
+    let mut w = settled();
+    // Nobody has noticed yet.
+    w.inject(Fault::Dark {
+        uplink: 1,
+        told: None,
+    });
+    w.inject(DRILL);
+    w.run(10 * S);
+    assert_eq!(w.cures().count(), 0, "{:?}", drill_lines(&w));
+    assert!(named(&w).is_empty(), "{:?}", named(&w));
+    let cut = drilled(&w).cut.expect("a reason");
+    assert!(cut.contains("no other uplink"), "{cut}");
+}
+
+#[test]
+fn a_drill_without_a_control_server_is_not_passed_and_restarts_nothing() {
+    let mut w = settled();
+    w.inject(Fault::Control { up: false });
+    w.inject(DRILL);
+    w.run(60 * S);
+    assert!(!w.steered(), "{:?}", drill_lines(&w));
+    assert_eq!(w.count(|a| *a == Action::Restart), 0);
+    w.inject(Fault::Control { up: true });
+    w.run(90 * S);
+    assert!(w.well(), "{:?}", w.core.stage());
+    assert!(w.broken.is_empty(), "{:#?}", w.broken);
+    let drills: Vec<_> = w
+        .core
+        .history()
+        .iter()
+        .filter_map(|e| e.drill.as_ref())
+        .collect();
+    assert_eq!(drills.len(), 1);
+    assert!(drills[0].control.is_none() && !drills[0].passed());
+}
+
+#[test]
+fn a_drill_is_refused_with_a_sentence() {
+    let mut w = settled();
+    let refusal = |w: &World, uplink: &str| w.core.drillable(uplink).expect_err("refused");
+    assert!(refusal(&w, "lan").contains("there is wan, wanb"));
+    assert!(refusal(&w, "wanb").contains("do not leave by wanb"));
+    w.inject(DRILL);
+    assert!(refusal(&w, "wan").contains("a drill of wan is under way"));
+    w.run(30 * S);
+    w.inject(Fault::UserStops);
+    w.run(2 * S);
+    assert!(refusal(&w, "wan").contains("stopped by the user"));
+    w.inject(Fault::UserStarts);
+    w.run(30 * S);
+    w.inject(Fault::Dark {
+        uplink: 1,
+        told: Some(10),
+    });
+    w.run(20 * S);
+    assert!(refusal(&w, "wan").contains("no other uplink is proved open"));
+    w.inject(Fault::Back {
+        uplink: 1,
+        told: Some(10),
+    });
+    w.run(10 * S);
+    w.inject(Fault::NewPublic { uplink: 0 });
+    w.murmur();
+    w.run(100 * MS);
+    assert_ne!(*w.core.stage(), Stage::Quiet);
+    assert!(!refusal(&w, "wan").is_empty());
+    // The same when it comes as an input: said, and nothing else.
+    let (steers, lines) = (
+        w.count(|a| matches!(a, Action::Steer(..))),
+        drill_lines(&w).len(),
+    );
+    w.inject(DRILL);
+    w.run(20 * S);
+    assert!(drill_lines(&w)[lines].starts_with("refused: "));
+    assert_eq!(w.count(|a| matches!(a, Action::Steer(..))), steers);
+}
+
+#[test]
+fn a_daemon_that_ends_in_a_drill_takes_the_steering_away() {
+    use tailover::core::{Input, Moment};
+    for after in [100, 1000, 8000] {
+        let mut w = settled();
+        w.inject(DRILL);
+        w.run(MS * after);
+        assert!(w.steered(), "after {after} ms");
+        let moment = Moment {
+            now: w.now,
+            dice: 0,
+        };
+        let acts = w.core.step(moment, Input::Stop);
+        let gone = |a: &Action| matches!(a, Action::Steer(_, s) if s.to.is_none());
+        assert!(acts.iter().any(gone), "after {after} ms: {acts:?}");
+    }
+}
+
 fn told() -> impl Strategy<Value = Option<u16>> {
     prop_oneof![Just(None), (50u16..10_000).prop_map(Some)]
 }
@@ -539,6 +925,8 @@ fn fault() -> impl Strategy<Value = Fault> {
         1 => Just(Fault::Crash),
         1 => Just(Fault::Hang),
         3 => any::<bool>().prop_map(|mendable| Fault::Lose { mendable }),
+        3 => (0usize..2, 0u8..60).prop_map(|(uplink, stay)| Fault::Drill { uplink, stay }),
+        1 => Just(Fault::DrillStop),
     ]
 }
 
@@ -550,24 +938,49 @@ proptest! {
     /// well, the steering is gone, and tailover is silent.
     #[test]
     fn promises_hold(faults in proptest::collection::vec((0u64..90_000, fault()), 1..14), dice in any::<u32>()) {
-        let mut w = World::new(policy(), dice);
-        w.control_delay = MS * (90 + dice % 1500);
-        w.run(5 * S);
-        for (gap, fault) in faults {
-            w.run(MS * gap as u32);
-            w.inject(fault);
-        }
-        w.run(60 * S);
-        w.mend_all();
-        // Time for the hold, grown eightfold by flaps, and for the longest pause between restarts.
-        w.run(7200 * S);
-        prop_assert!(w.broken.is_empty(), "{:#?}", w.broken);
-        prop_assert!(w.well(), "not well: {:?} {:?}", w.core.stage(), w.core.faults());
-        prop_assert!(!w.steered(), "still steered: {:?} {:?}", w.core.stage(), w.core.knowledge().steering);
-        let quiet_since = w.now;
-        w.run(3600 * S);
-        let late: Vec<_> = w.cures().filter(|a| a.at > quiet_since).collect();
-        prop_assert!(late.is_empty(), "acts on a healthy tailnet: {late:?}");
-        prop_assert_eq!(w.core.stage().clone(), Stage::Quiet);
+        keeps_its_promises(faults, dice)?;
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, max_shrink_iters: 2000,
+        failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The same when a drill begins on a healthy router and things happen within it, one soon after
+    /// another.
+    #[test]
+    fn a_drill_at_any_instant_breaks_no_promise(
+        stay in 0u8..20,
+        faults in proptest::collection::vec((0u64..6_000, fault()), 1..8),
+        dice in any::<u32>(),
+    ) {
+        let drill = (60_000, Fault::Drill { uplink: 0, stay });
+        keeps_its_promises(std::iter::once(drill).chain(faults).collect(), dice)?;
+    }
+}
+
+fn keeps_its_promises(faults: Vec<(u64, Fault)>, dice: u32) -> Result<(), TestCaseError> {
+    let mut w = World::new(policy(), dice);
+    w.control_delay = MS * (90 + dice % 1500);
+    w.run(5 * S);
+    for (gap, fault) in faults {
+        w.run(MS * gap as u32);
+        w.inject(fault);
+    }
+    w.run(60 * S);
+    w.mend_all();
+    // Time for the hold, grown eightfold by flaps, and for the longest pause between restarts.
+    w.run(7200 * S);
+    prop_assert!(w.broken.is_empty(), "{:#?}", w.broken);
+    let (stage, faults) = (w.core.stage(), w.core.faults());
+    prop_assert!(w.well(), "not well: {stage:?} {faults:?}");
+    let steering = &w.core.knowledge().steering;
+    prop_assert!(!w.steered(), "still steered: {stage:?} {steering:?}");
+    prop_assert!(w.core.knowledge().drilled.is_none(), "a drill for ever");
+    let quiet_since = w.now;
+    w.run(3600 * S);
+    let late: Vec<_> = w.cures().filter(|a| a.at > quiet_since).collect();
+    prop_assert!(late.is_empty(), "acts on a healthy tailnet: {late:?}");
+    prop_assert_eq!(w.core.stage().clone(), Stage::Quiet);
+    Ok(())
 }

@@ -165,6 +165,79 @@ fn reads_the_derp_map() {
     assert_eq!(node.cert_check(), CertCheck::Anything);
 }
 
+/// A whole answer of another build, as it was recorded.
+fn whole(build: &str, name: &str) -> Vec<u8> {
+    recording(&format!("../tailscale-{build}/{name}.http"))
+}
+
+#[test]
+fn a_tailscaled_ten_releases_older_is_understood() {
+    let (api, thread) = tailscaled(whole("1.82", "status"));
+    let status = smol::block_on(api.status(true)).expect("a status");
+    first_line(thread);
+    assert_eq!(status.backend, BackendState::Running);
+    assert_eq!((status.version.as_str(), status.tun), ("1.82.5", true));
+    assert_eq!(
+        (status.online, status.relay.as_str()),
+        (Some(true), "derp2")
+    );
+    let [peer] = &status.peers[..] else {
+        panic!("one peer: {:?}", status.peers)
+    };
+    assert!(peer.active && peer.cur_addr.is_some());
+
+    let (api, thread) = tailscaled(whole("1.82", "prefs"));
+    let prefs = smol::block_on(api.prefs()).expect("prefs");
+    first_line(thread);
+    assert!(prefs.want_running && !prefs.logged_out);
+    assert_eq!(prefs.control_url, "https://headscale.lab");
+    assert_eq!(prefs.netfilter_mode, 2);
+
+    let (api, thread) = tailscaled(whole("1.82", "derpmap"));
+    let map = smol::block_on(api.derpmap()).expect("an answer");
+    first_line(thread);
+    let nodes = map.expect("a map").nodes;
+    assert_eq!(nodes.len(), 2);
+    assert!(nodes.iter().all(|n| n.can_port80 && n.ipv6.is_some()));
+
+    let (api, thread) = tailscaled(whole("1.82", "ping"));
+    let ping = smol::block_on(api.ping([100, 64, 0, 1].into())).expect("a ping");
+    first_line(thread);
+    assert!(ping.err.is_empty() && ping.endpoint.is_some());
+
+    let (api, thread) = tailscaled(whole("1.82", "bus"));
+    let mut bus = smol::block_on(api.watch_bus(386)).expect("a bus");
+    let notify = smol::block_on(bus.next()).expect("a message");
+    first_line(thread);
+    assert_eq!(notify.state, Some(BackendState::Running));
+    assert_eq!(notify.health, Some(vec![]));
+}
+
+#[test]
+fn what_a_build_has_is_asked_and_not_guessed() {
+    for (build, has) in [("1.82", true), ("small", false)] {
+        let (api, thread) = tailscaled(whole(build, "debug-none"));
+        assert_eq!(smol::block_on(api.has_debug()), Ok(has), "{build}");
+        assert_eq!(
+            first_line(thread),
+            "POST /localapi/v0/debug?action=none HTTP/1.1"
+        );
+    }
+    let (api, thread) = tailscaled(whole("small", "debug-restun"));
+    let done = smol::block_on(api.debug("restun"));
+    first_line(thread);
+    assert_eq!(done, Ok(Debug::Unsupported));
+    let (api, thread) = tailscaled(whole("small", "bus"));
+    let bus = smol::block_on(api.watch_bus(mask::INITIAL_STATE));
+    first_line(thread);
+    assert!(matches!(bus.err(), Some(Error::Http { status: 404, .. })));
+    let (api, thread) = tailscaled(whole("small", "status-peers-false"));
+    let status = smol::block_on(api.status(false)).expect("a status");
+    first_line(thread);
+    assert_eq!(status.backend, BackendState::Running);
+    assert_eq!(status.online, Some(false), "it runs well all the same");
+}
+
 #[test]
 fn a_derp_nodes_defaults_and_exceptions() {
     let json = serde_json::json!({"Regions": {

@@ -345,13 +345,14 @@ fn procds_words_of_tailscaled_make_it_looked_at_and_nothing_else() {
         .iter()
         .filter_map(|s| match &s.event {
             Some(Event::Tailscaled { what }) => Some(what.clone()),
+            Some(Event::Service(word)) => Some(format!("{word:?}")),
             _ => None,
         })
         .collect();
     // All but config.change, event.trigger and their like.
     assert_eq!(heard.len(), 12);
     assert_eq!(heard[0], "procd: tailscale instance.stop");
-    assert_eq!(heard[5], "procd: tailscale instance.respawn");
+    assert_eq!(heard[5], "Ended");
     assert!(said.iter().all(|s| s.source == "procd"));
     let w = replay(&said, |_, _| {});
     assert_eq!(w.cures().count(), 0);

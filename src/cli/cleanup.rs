@@ -8,7 +8,7 @@ use crate::cure::leave;
 use crate::cure::steer::{self, Place};
 use crate::net::rtnetlink::Client;
 
-use super::{settings_or_default, NO_RIGHTS, OK, SYSTEM};
+use super::{say, settings_or_default, NO_RIGHTS, OK, SYSTEM};
 
 /// remove all rules and routes of tailover, also when the daemon is dead
 #[derive(FromArgs)]
@@ -23,7 +23,7 @@ impl Cleanup {
         match result {
             Ok(gone) => {
                 let also = if table { " and the nftables table" } else { "" };
-                println!("Removed {gone} rules and routes{also}.");
+                say(format_args!("Removed {gone} rules and routes{also}."));
                 OK
             }
             Err(e) => {

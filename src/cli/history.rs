@@ -5,7 +5,7 @@ use std::path::Path;
 use argh::FromArgs;
 use serde_json::Value;
 
-use super::{client, settings, OK};
+use super::{client, say, settings, OK};
 
 /// list past faults with cause, cures and seconds
 #[derive(FromArgs)]
@@ -27,15 +27,15 @@ impl History {
             Err(code) => return code,
         };
         if self.json {
-            println!("{answer}");
+            say(&answer);
             return OK;
         }
         let episodes = answer["episodes"].as_array().cloned().unwrap_or_default();
         if episodes.is_empty() {
-            println!("Nothing has happened since the daemon started.");
+            say("Nothing has happened since the daemon started.");
         }
         for e in &episodes {
-            print!("{}", text(e));
+            say(text(e).trim_end());
         }
         OK
     }
@@ -53,6 +53,9 @@ fn text(e: &Value) -> String {
     );
     for f in e["faults"].as_array().into_iter().flatten() {
         out += &format!("    fault {}: {}\n", word(&f["id"]), word(&f["text"]));
+    }
+    if let Some(summary) = e["drill"]["summary"].as_str() {
+        out += &format!("    drill: {summary}\n");
     }
     for a in e["acts"].as_array().into_iter().flatten() {
         out += &format!(

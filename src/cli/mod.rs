@@ -2,12 +2,15 @@
 
 mod cleanup;
 mod client;
+mod drill;
 mod history;
 mod hotplug;
 mod recover;
 mod run;
 mod status;
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
@@ -48,6 +51,7 @@ enum Command {
     Status(status::Status),
     Check(status::Check),
     Recover(recover::Recover),
+    Drill(drill::Drill),
     History(history::History),
     Cleanup(cleanup::Cleanup),
 }
@@ -58,7 +62,7 @@ pub fn main(args: &[String]) -> u8 {
     let args = match Args::from_args(&["tailover"], &words) {
         Ok(args) => args,
         Err(early) if early.status.is_ok() => {
-            println!("{}", early.output.trim_end());
+            say(early.output.trim_end());
             return OK;
         }
         Err(early) => {
@@ -67,7 +71,7 @@ pub fn main(args: &[String]) -> u8 {
         }
     };
     if args.version {
-        println!("tailover {}", env!("CARGO_PKG_VERSION"));
+        say(format_args!("tailover {}", env!("CARGO_PKG_VERSION")));
         return OK;
     }
     let file = args.config.as_path();
@@ -77,6 +81,7 @@ pub fn main(args: &[String]) -> u8 {
         Some(Command::Status(c)) => c.go(file),
         Some(Command::Check(c)) => c.go(file),
         Some(Command::Recover(c)) => c.go(file),
+        Some(Command::Drill(c)) => c.go(file),
         Some(Command::History(c)) => c.go(file),
         Some(Command::Cleanup(c)) => c.go(file),
         None => {
@@ -84,6 +89,11 @@ pub fn main(args: &[String]) -> u8 {
             USAGE
         }
     }
+}
+
+/// Prints a line. Nobody is left to be told when the reader has gone (`tailover status | head -1`).
+fn say(line: impl Display) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// Reads the settings and prints what is wrong with them.

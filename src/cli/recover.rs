@@ -7,7 +7,7 @@ use argh::FromArgs;
 
 use crate::ubus::blobmsg::Value;
 
-use super::{client, settings, OK, UNWELL};
+use super::{client, say, settings, OK, UNWELL};
 
 /// How long the daemon is followed. A restart of tailscaled takes 10 s, its verification 30.
 const FOLLOW: Duration = Duration::from_secs(60);
@@ -43,7 +43,10 @@ impl Recover {
             let sentence = state["sentence"].as_str().unwrap_or("").to_string();
             let stage = state["stage"].as_str().unwrap_or("");
             if sentence != last {
-                println!("{:4.1} s  {sentence}", began.elapsed().as_secs_f64());
+                say(format_args!(
+                    "{:4.1} s  {sentence}",
+                    began.elapsed().as_secs_f64()
+                ));
                 last = sentence;
             }
             if matches!(stage, "quiet" | "resting") {
@@ -55,7 +58,10 @@ impl Recover {
             }
             std::thread::sleep(EVERY);
         }
-        println!("Not well after {} s; the daemon goes on.", FOLLOW.as_secs());
+        say(format_args!(
+            "Not well after {} s; the daemon goes on.",
+            FOLLOW.as_secs()
+        ));
         UNWELL
     }
 }

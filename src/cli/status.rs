@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::daemon::{self, Refusal};
 
-use super::{client, settings, NO_RIGHTS, OK, SYSTEM, UNWELL};
+use super::{client, say, settings, NO_RIGHTS, OK, SYSTEM, UNWELL};
 
 /// show what the daemon knows: uplinks, path, tailnet, what is wrong
 #[derive(FromArgs)]
@@ -34,7 +34,7 @@ impl Status {
             Err(code) => return code,
         };
         match client::ask(&settings.ubus_socket, "status", Vec::new()) {
-            Ok(state) => show(&state, self.json),
+            Ok(state) => show(&state, self.json, times),
             Err(code) => code,
         }
     }
@@ -49,8 +49,14 @@ impl Check {
         if !self.json {
             eprintln!("Testing every uplink, the path and tailscaled; nothing is changed …");
         }
-        match daemon::check(settings, file) {
-            Ok(state) => show(&state, self.json),
+        let json = self.json;
+        let progress = move |line: &str| {
+            if !json {
+                eprintln!("{line}");
+            }
+        };
+        match daemon::check(settings, file, Box::new(progress)) {
+            Ok(state) => show(&state, self.json, details),
             Err(refusal) => {
                 eprintln!("tailover: {refusal}");
                 match refusal {
@@ -62,11 +68,13 @@ impl Check {
     }
 }
 
-fn show(state: &Value, json: bool) -> u8 {
+/// Prints the state, with what `more` has to say of it.
+fn show(state: &Value, json: bool, more: fn(&Value) -> String) -> u8 {
     if json {
-        println!("{state}");
+        say(state);
     } else {
-        print!("{}", text(state));
+        let shown = text(state) + &more(state);
+        say(shown.trim_end());
     }
     match state["faults"].as_array().is_none_or(Vec::is_empty) {
         true => OK,
@@ -97,9 +105,9 @@ fn text(state: &Value) -> String {
             true => continue,
             false => word(&path["device"]),
         };
-        let by = match &state["steering"][family] {
-            Value::String(_) => "steered",
-            _ => "main table",
+        let by = match state["steering"][family] == path["device"] {
+            true => "steered",
+            false => "main table",
         };
         out += &format!(
             "path     {device:<10} {by:<10} {family}  {}\n",
@@ -107,8 +115,12 @@ fn text(state: &Value) -> String {
         );
     }
     let t = &state["tailnet"];
+    let home = match t["home_relay"].as_str() {
+        None | Some("") => String::new(),
+        Some(code) => format!(" {code}"),
+    };
     out += &format!(
-        "tailnet  {}, {}, control {}, relay {}\n",
+        "tailnet  {}, {}, control {}, relay{home} {}\n",
         word(&t["api"]),
         word(&t["backend"]),
         flows(&t["control"]),
@@ -120,10 +132,48 @@ fn text(state: &Value) -> String {
             word(&fault["id"]),
             word(&fault["text"])
         );
+        if let Some(advice) = fault["advice"].as_str() {
+            out += &format!("advice   {}: {advice}\n", word(&fault["id"]));
+        }
+    }
+    for warning in array(&state["warnings"]) {
+        out += &format!("warning  {}\n", word(warning));
+    }
+    out
+}
+
+/// What lies behind the diagnosis of a check, and what the daemon would do.
+fn details(state: &Value) -> String {
+    let mut out = String::new();
+    for fault in array(&state["faults"]) {
+        for seen in array(&fault["evidence"]) {
+            out += &format!("seen     {}: {}\n", word(&fault["id"]), word(seen));
+        }
     }
     for cure in array(&state["would"]) {
         out += &format!("cure     the daemon would now {}\n", word(cure));
     }
+    out
+}
+
+/// The last episode, and what the daemon does next.
+fn times(state: &Value) -> String {
+    let mut out = String::new();
+    let last = &state["last"];
+    if !last.is_null() {
+        out += &format!(
+            "last     {:.0} s ago, for {:.1} s: {} ({})\n",
+            last["began_ago"].as_f64().unwrap_or_default(),
+            last["seconds"].as_f64().unwrap_or_default(),
+            word(&last["trigger"]),
+            word(&last["outcome"])
+        );
+    }
+    let when = match state["next"]["in"].as_f64() {
+        Some(seconds) => format!("in {seconds:.0} s: "),
+        None => String::new(),
+    };
+    out += &format!("next     {when}{}\n", word(&state["next"]["what"]));
     out
 }
 

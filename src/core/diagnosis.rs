@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::fault::Fault;
-use super::tailnet::{Api, Backend, Flow, Purpose, Standing};
+use super::tailnet::{Api, Backend, Flow, Purpose, Respawn, Standing};
 use super::uplink::Family;
 use super::{Knowledge, Time};
 
@@ -19,8 +19,30 @@ const RESENT_TOO_OFTEN: u32 = 5;
 /// tailscaled is gone for longer than procd's respawn delay (5 s in OpenWrt's package).
 const GONE_TOO_LONG: Duration = Duration::from_secs(10);
 
-/// LocalAPI silent for this long, where each question waits 2 s: hung, not busy.
-const HUNG_TOO_LONG: Duration = Duration::from_secs(15);
+/// What a start takes, on top of a respawn delay that procd names.
+const START_TAKES: Duration = Duration::from_secs(5);
+
+/// procd has given up. It says so at once; the time is for somebody who is just at work there.
+const GIVEN_UP: Duration = Duration::from_secs(2);
+
+/// A stopped process (SIGSTOP) cannot answer. Debuggers stop it for shorter than this.
+const HALTED_TOO_LONG: Duration = Duration::from_secs(5);
+
+/// LocalAPI silent for this long, where each question waits 2 s, and the process rests: hung.
+const HUNG_TOO_LONG: Duration = Duration::from_secs(10);
+
+/// The same where nothing is known of the process.
+const SILENT_TOO_LONG: Duration = Duration::from_secs(15);
+
+/// A process that works all the time and says nothing is taken for busy until then: a slow router
+/// with a large tailnet takes a while, a loop without end takes for ever.
+const BUSY_TOO_LONG: Duration = Duration::from_secs(120);
+
+/// A process that uses less of one CPU than this part is not busy with what it was asked.
+const REST: u32 = 5;
+
+/// LocalAPI refuses for this long; while tailscaled starts it may do so for a moment.
+pub const REFUSES_TOO_LONG: Duration = Duration::from_secs(10);
 
 /// What the kernel lost is lost when it was not back after this. tailscaled puts its IPv4 rules
 /// back within 250 ms, and for a moment of its own start and end it has less than it says.
@@ -39,34 +61,122 @@ pub fn diagnose(k: &Knowledge, now: Time, since: Time) -> Vec<Fault> {
         faults.push(Fault::OutsideDown {
             portal: k.portal_uplink(),
         });
+        faults.extend(of_tailscaled(k, now));
         return faults;
     }
     if !k.tailnet.tun && k.tailnet.api == Api::Answers {
         // Its flows take the router's ordinary rules; the marked path says nothing of them.
-        return vec![Fault::Userspace];
+        faults.push(Fault::Userspace);
+        faults.extend(of_tailscaled(k, now));
+        return faults;
     }
-    match &k.tailnet.api {
-        Api::Gone if now.saturating_sub(k.api_since) >= GONE_TOO_LONG => {
-            faults.push(Fault::DaemonGone);
-        }
-        Api::Hung if now.saturating_sub(k.api_since) >= HUNG_TOO_LONG => {
-            faults.push(Fault::DaemonHung);
-        }
-        _ => {}
+    // What ends soon after its start has no flows to judge, and is its supervisor's to start.
+    let looping = k.starts.crash_loop(now).is_some();
+    if gone(k, now) && !looping {
+        faults.push(Fault::DaemonGone);
     }
+    faults.extend(hung(k, now).map(|why| Fault::DaemonHung { why }));
     for family in Family::BOTH {
         faults.extend(pinned(k, family, since));
     }
     let pinned = faults
         .iter()
         .any(|f| matches!(f, Fault::PinnedRoute { .. }));
-    if k.tailnet.api == Api::Answers {
+    if k.tailnet.api == Api::Answers && !looping {
         let control_down = control_down(k, now, since, pinned);
         faults.extend(stuck_control(k, now, since));
         faults.extend(control_down);
         faults.extend(stale_paths(k));
     }
+    faults.extend(of_tailscaled(k, now));
     faults
+}
+
+/// What is wrong with tailscaled itself and none of ours to cure.
+pub fn of_tailscaled(k: &Knowledge, now: Time) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if let Api::Refuses(why) = &k.tailnet.api {
+        if now.saturating_sub(k.api_since) >= REFUSES_TOO_LONG {
+            faults.push(Fault::ApiRefuses { why: why.clone() });
+        }
+    }
+    let ends = k.starts.crash_loop(now);
+    faults.extend(ends.map(|ends| Fault::CrashLoop { ends }));
+    if let Some((starts, within)) = k.starts.other_hand(now) {
+        let minutes = within.as_secs() / 60;
+        let hands = match k.hands.is_empty() {
+            true => "nothing on the router that names tailscale was found".into(),
+            false => format!("{} names tailscale", k.hands.join(", ")),
+        };
+        faults.push(Fault::OtherHand {
+            why: format!("{starts} times in {minutes} minutes; {hands}"),
+        });
+    }
+    faults
+}
+
+fn gone(k: &Knowledge, now: Time) -> bool {
+    let patience = match k.tailnet.respawn {
+        Respawn::Unknown => GONE_TOO_LONG,
+        Respawn::After(delay) => GONE_TOO_LONG.max(delay.saturating_add(START_TAKES)),
+        Respawn::GaveUp => GIVEN_UP,
+    };
+    // It may have been started, and ended again, before it could be asked.
+    let since = k.starts.last_end().unwrap_or_default().max(k.api_since);
+    k.tailnet.api == Api::Gone && now.saturating_sub(since) >= patience
+}
+
+/// Why a tailscaled that takes questions and answers none, and whose bus is silent too, is not
+/// merely busy.
+fn hung(k: &Knowledge, now: Time) -> Option<String> {
+    if k.tailnet.api != Api::Hung {
+        return None;
+    }
+    let silent = now.saturating_sub(k.api_since);
+    let seconds = silent.as_secs();
+    let Some(process) = &k.tailnet.process else {
+        return (silent >= SILENT_TOO_LONG).then(|| format!("silent for {seconds} s"));
+    };
+    let halted = k.halted_since.map(|t| now.saturating_sub(t));
+    if halted.is_some_and(|t| t >= HALTED_TOO_LONG) {
+        return Some("its process is stopped (SIGSTOP or a debugger)".into());
+    }
+    let used = process.cpu.saturating_sub(k.cpu_then);
+    let busy = process.at_work || used > silent / REST;
+    if silent >= BUSY_TOO_LONG {
+        return Some(format!("silent for {seconds} s, whatever it is busy with"));
+    }
+    (silent >= HUNG_TOO_LONG && !busy).then(|| format!("silent for {seconds} s, and it rests"))
+}
+
+/// What a look without any packet of ours shows to be wrong. `control_down`: the control server is
+/// known not to answer, so that an old control connection is no news.
+pub fn suspicion(k: &Knowledge, now: Time, control_down: bool) -> Option<String> {
+    let news = |f: &Fault| match f {
+        Fault::PinnedRoute { .. } => false,
+        Fault::StuckControl { .. } => !control_down,
+        f => f.curable(),
+    };
+    let faults = diagnose(k, now, now + Duration::from_nanos(1));
+    let offline = || {
+        let well_otherwise = k.tailnet.api == Api::Answers && needs_person(k).is_none();
+        offline_for(k, now).filter(|_| well_otherwise && !control_down)
+    };
+    let named = faults.into_iter().find(news).map(|f| f.to_string());
+    named.or_else(|| {
+        Some(format!(
+            "tailscaled is offline for {} s",
+            offline()?.as_secs()
+        ))
+    })
+}
+
+/// How long tailscaled says that it is offline, where that is too long for the path of now.
+fn offline_for(k: &Knowledge, now: Time) -> Option<Duration> {
+    // Up to the last look: `start {}` makes it false for 0.6 s, and nobody may look again for a while.
+    let seen = k.tailnet_read.unwrap_or(now);
+    let since = k.offline_since?.max(k.epoch.since);
+    Some(seen.saturating_sub(since)).filter(|t| *t >= OFFLINE_TOO_LONG)
 }
 
 /// Why nothing is to be done before a person acts.
@@ -101,7 +211,7 @@ fn lost_state(k: &Knowledge, now: Time) -> Option<Fault> {
 fn pinned(k: &Knowledge, family: Family, since: Time) -> Option<Fault> {
     let path = k.path(family);
     // No path at all is a dead way too, if tailscaled had a use for that family.
-    if path.route.is_some() && !path.judgement.shut_since(since) {
+    if path.route.is_some() && !k.path_is_shut(family, since) {
         return None;
     }
     let open: Vec<String> = k
@@ -116,25 +226,24 @@ fn pinned(k: &Knowledge, family: Family, since: Time) -> Option<Fault> {
         family,
         device: path.route.as_ref().map(|r| k.name_device(&r.device)),
         open,
+        drill: k.path_drilled(family),
     })
 }
 
+/// A flow of another way is stuck for sure. Being offline is so only where the control server
+/// answers: else it is down, and tailscaled is right.
 fn stuck_control(k: &Knowledge, now: Time, since: Time) -> Option<Fault> {
     let control = k.standing(Purpose::Control);
-    let offline_since = k.offline_since.unwrap_or(now).max(k.epoch.since);
-    let offline = now.saturating_sub(offline_since) >= OFFLINE_TOO_LONG;
-    if control.fresh > 0 && !offline {
-        return None;
-    }
+    let offline = offline_for(k, now).filter(|_| k.control_answers(since));
     let evidence = match (control.stale, offline) {
         (Some(ip), _) if control.fresh == 0 => stale_text(k, ip),
         // Resent into the void of a control server that is down, it is nobody's fault here.
         _ if control.fresh == 0 && control.unheard.is_some() && k.control_answers(since) => {
             unheard_text(control.unheard)
         }
-        (_, true) => format!(
-            "offline for {} s although the path is open",
-            now.saturating_sub(offline_since).as_secs()
+        (_, Some(t)) => format!(
+            "offline for {} s although the control server answers",
+            t.as_secs()
         ),
         _ => return None,
     };
@@ -222,5 +331,27 @@ impl Knowledge {
                 .uplinks
                 .iter()
                 .any(|u| u.device == route.device && u.owns(ip))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offline_counts_up_to_the_last_look_only() {
+        let at = Duration::from_secs;
+        let mut k = Knowledge::default();
+        k.tailnet.api = Api::Answers;
+        k.tailnet.backend = Backend::Running;
+        k.tailnet.tun = true;
+        k.tailnet.online = Some(false);
+        k.offline_since = Some(at(10));
+        // Seen in the moment that `start {}` takes; nobody has looked since.
+        k.tailnet_read = Some(at(10));
+        assert_eq!(suspicion(&k, at(60), false), None);
+        k.tailnet_read = Some(at(26));
+        let seen = suspicion(&k, at(60), false);
+        assert_eq!(seen.as_deref(), Some("tailscaled is offline for 16 s"));
     }
 }

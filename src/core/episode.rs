@@ -18,6 +18,8 @@ pub enum Outcome {
     Healed,
     /// It was well again without an act of ours.
     Passed,
+    /// What was named is still there, and is none of ours to cure; the tailnet goes on with it.
+    NotOurs,
     /// Somebody has to act (portal, login, key).
     NeedsPerson,
 }
@@ -27,6 +29,7 @@ impl Outcome {
         match self {
             Outcome::Healed => "healed",
             Outcome::Passed => "passed by itself",
+            Outcome::NotOurs => "nothing to cure",
             Outcome::NeedsPerson => "needs a person",
         }
     }
@@ -42,6 +45,51 @@ pub struct Act {
     pub result: Option<Result<String, String>>,
 }
 
+/// What a rehearsal of a failover came to. `None` until it has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drill {
+    pub uplink: String,
+    /// The uplink that carries the tailnet meanwhile; empty until it does.
+    pub by: String,
+    /// How long to stay away once the tailnet is well.
+    pub stay: Duration,
+    /// When a control connection over another uplink was first seen.
+    pub control: Option<Time>,
+    /// When the tailnet was first seen well over another uplink.
+    pub well: Option<Time>,
+    /// When the rehearsal was over and the way back began.
+    pub over: Option<Time>,
+    /// When the tailnet was seen well over the uplink again.
+    pub back: Option<Time>,
+    /// Why it ended before its time.
+    pub cut: Option<String>,
+    /// A fault was named that is none of the drill's making.
+    pub fault: bool,
+}
+
+impl Drill {
+    /// One sentence with the seconds that were measured.
+    pub fn summary(&self, began: Time) -> String {
+        let after = |from: Time, t: Option<Time>| match t {
+            Some(t) => format!("{:.1} s", t.saturating_sub(from).as_secs_f64()),
+            None => "not seen".into(),
+        };
+        let cut = self.cut.as_ref().map(|why| format!("{why}; "));
+        format!(
+            "{}control {}, tailnet {}, back {}",
+            cut.unwrap_or_default(),
+            after(began, self.control),
+            after(began, self.well),
+            after(self.over.unwrap_or(began), self.back),
+        )
+    }
+
+    /// True when the tailnet came back without the uplink and with it again.
+    pub fn passed(&self) -> bool {
+        self.cut.is_none() && self.control.is_some() && self.well.is_some() && self.back.is_some()
+    }
+}
+
 /// A fault from first evidence to health.
 #[derive(Clone, Debug)]
 pub struct Episode {
@@ -52,6 +100,8 @@ pub struct Episode {
     pub faults: Vec<(&'static str, String)>,
     pub acts: Vec<Act>,
     pub tried: Tried,
+    /// This episode is a rehearsal.
+    pub drill: Option<Drill>,
     /// When the tailnet was verified, and how it ended.
     pub ended: Option<(Time, Outcome)>,
 }
@@ -64,6 +114,7 @@ impl Episode {
             faults: Vec::new(),
             acts: Vec::new(),
             tried: Tried::default(),
+            drill: None,
             ended: None,
         }
     }

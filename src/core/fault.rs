@@ -10,6 +10,8 @@ pub enum Fault {
         family: Family,
         device: Option<String>,
         open: Vec<String>,
+        /// A drill counts the way as dead.
+        drill: bool,
     },
     /// F2: the control connection sits on a flow that the path no longer carries.
     StuckControl { evidence: String },
@@ -27,10 +29,10 @@ pub enum Fault {
     ConntrackPin { evidence: String },
     /// tailscaled does not run.
     DaemonGone,
-    /// tailscaled ends again and again soon after its start.
-    CrashLoop { starts: u32 },
+    /// tailscaled ends by itself again and again. Its supervisor's respawn is left alone.
+    CrashLoop { ends: u32 },
     /// tailscaled runs and does not answer.
-    DaemonHung,
+    DaemonHung { why: String },
     /// tailscaled answers every question with a refusal.
     ApiRefuses { why: String },
     /// No uplink reaches the outside.
@@ -57,6 +59,7 @@ impl Fault {
     /// Stable identifier, as in `status --json`, the history and docs/faults.md.
     pub fn id(&self) -> &'static str {
         match self {
+            Fault::PinnedRoute { drill: true, .. } => "drill",
             Fault::PinnedRoute { .. } => "F1-pinned-route",
             Fault::StuckControl { .. } => "F2-stuck-control",
             Fault::StalePaths { .. } => "F3-stale-paths",
@@ -70,7 +73,7 @@ impl Fault {
             Fault::MtuBlackHole { .. } => "mtu-black-hole",
             Fault::ClockWrong { .. } => "clock-wrong",
             Fault::OtherHand { .. } => "other-hand",
-            Fault::DaemonHung => "daemon-hung",
+            Fault::DaemonHung { .. } => "daemon-hung",
             Fault::OutsideDown { portal: None } => "outside-down",
             Fault::OutsideDown { portal: Some(_) } => "portal",
             Fault::ControlDown { .. } => "control-down",
@@ -89,12 +92,20 @@ impl Fault {
                 | Fault::LostState { .. }
                 | Fault::ConntrackPin { .. }
                 | Fault::DaemonGone
-                | Fault::DaemonHung
+                | Fault::DaemonHung { .. }
         )
     }
 }
 
 impl Fault {
+    /// True for what tailscaled does by itself, or others do to it, and is not cured.
+    pub fn is_of_tailscaled(&self) -> bool {
+        matches!(
+            self,
+            Fault::ApiRefuses { .. } | Fault::CrashLoop { .. } | Fault::OtherHand { .. }
+        )
+    }
+
     /// What a person can do where tailover cannot, or `None` when nobody has to do anything.
     pub fn advice(&self) -> Option<&'static str> {
         Some(match self {
@@ -103,7 +114,7 @@ impl Fault {
             | Fault::StalePaths { .. }
             | Fault::LostState { .. }
             | Fault::ConntrackPin { .. }
-            | Fault::DaemonHung => return None,
+            | Fault::DaemonHung { .. } => return None,
             Fault::DaemonGone | Fault::CrashLoop { .. } => "see why it ends: logread -e tailscale",
             Fault::ApiRefuses { .. } => "run tailover as root, and look at tailscaled's log",
             Fault::OutsideDown { portal: None } => "wait for an uplink, or mend one",
@@ -133,6 +144,17 @@ impl std::fmt::Display for Fault {
                 family,
                 device: Some(device),
                 open,
+                drill: true,
+            } => write!(
+                f,
+                "tailscaled's {family} packets are turned away from {device} for a drill; {} is open",
+                open.join(", ")
+            ),
+            Fault::PinnedRoute {
+                family,
+                device: Some(device),
+                open,
+                drill: false,
             } => write!(
                 f,
                 "tailscaled's {family} packets leave by {device}, where nothing answers; {} is open",
@@ -158,9 +180,9 @@ impl std::fmt::Display for Fault {
                 write!(f, "old flows are held on a dead uplink: {evidence}")
             }
             Fault::DaemonGone => f.write_str("tailscaled does not run"),
-            Fault::CrashLoop { starts } => write!(
+            Fault::CrashLoop { ends } => write!(
                 f,
-                "tailscaled has ended {starts} times soon after its start; see its log"
+                "tailscaled has ended by itself {ends} times within minutes; see its log"
             ),
             Fault::ApiRefuses { why } => write!(f, "tailscaled refuses to be asked: {why}"),
             Fault::NamesDead { why } => write!(f, "names cannot be resolved: {why}"),
@@ -176,7 +198,9 @@ impl std::fmt::Display for Fault {
             Fault::OtherHand { why } => {
                 write!(f, "tailscaled is being restarted by something else: {why}")
             }
-            Fault::DaemonHung => f.write_str("tailscaled runs but does not answer"),
+            Fault::DaemonHung { why } => {
+                write!(f, "tailscaled runs but does not answer: {why}")
+            }
             Fault::OutsideDown { portal: None } => {
                 f.write_str("no uplink reaches the outside; waiting for one")
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::signs::Resending;
+use super::starts::Starts;
 use super::tailnet::{Epoch, Tailnet};
 use super::uplink::{Family, Route, Uplink, Way};
 use super::verdict::{Judgement, Scope, Verdict};
@@ -30,8 +31,15 @@ pub struct Knowledge {
     pub paths_read: Option<Time>,
     pub tailnet: Tailnet,
     pub tailnet_read: Option<Time>,
-    /// Since when LocalAPI behaves as it does.
+    /// Since when LocalAPI behaves as it does. A word on the bus begins a silence anew.
     pub api_since: Time,
+    /// CPU time that tailscaled had used then.
+    pub cpu_then: Duration,
+    /// Since when tailscaled's process is stopped.
+    pub halted_since: Option<Time>,
+    pub starts: Starts,
+    /// Files that name tailscale, as found when it was last started anew.
+    pub hands: Vec<String>,
     /// Since when `Self.Online` is false; only once it was seen true with this pid, because small
     /// builds always say false.
     pub offline_since: Option<Time>,
@@ -44,6 +52,17 @@ pub struct Knowledge {
     pub said_down: BTreeMap<String, Time>,
     /// Flows of tailscaled with unacknowledged data, at the last pulse.
     pub resending: Vec<Resending>,
+    /// What a drill counts as shut.
+    pub drilled: Option<Drilled>,
+}
+
+/// An uplink that counts as shut while a drill lasts, whatever its probes say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drilled {
+    pub name: String,
+    pub device: String,
+    /// The families that have another way, and so are turned away from it.
+    pub families: [bool; 2],
 }
 
 impl Knowledge {
@@ -67,8 +86,10 @@ impl Knowledge {
     /// server answers before those where it does not.
     pub fn open_uplinks(&self, family: Family, since: Time) -> Vec<&Uplink> {
         let open = |u: &&Uplink| {
-            self.verdict(&u.name, family)
-                .is_some_and(|j| j.open_since(since))
+            !self.drilled(&u.device, family)
+                && self
+                    .verdict(&u.name, family)
+                    .is_some_and(|j| j.open_since(since))
         };
         let mut found: Vec<&Uplink> = self.uplinks.iter().filter(open).collect();
         found.sort_by_key(|u| {
@@ -82,9 +103,32 @@ impl Knowledge {
 
     /// True when an uplink or the path is proved open at or after `since`.
     pub fn anything_open(&self, since: Time) -> bool {
-        Family::BOTH.iter().any(|f| {
-            self.path(*f).judgement.open_since(since) || !self.open_uplinks(*f, since).is_empty()
-        })
+        Family::BOTH
+            .iter()
+            .any(|f| self.path_is_open(*f, since) || !self.open_uplinks(*f, since).is_empty())
+    }
+
+    /// True when a drill counts that device as shut.
+    pub fn drilled(&self, device: &str, family: Family) -> bool {
+        self.drilled
+            .as_ref()
+            .is_some_and(|d| d.device == device && d.families[family.at()])
+    }
+
+    /// True when the path of `family` takes an uplink that a drill counts as shut.
+    pub fn path_drilled(&self, family: Family) -> bool {
+        let route = self.path(family).route.as_ref();
+        route.is_some_and(|r| self.drilled(&r.device, family))
+    }
+
+    /// True when the path of `family` is proved open at or after `since`.
+    pub fn path_is_open(&self, family: Family, since: Time) -> bool {
+        self.path(family).judgement.open_since(since) && !self.path_drilled(family)
+    }
+
+    /// True when nothing got out by the path of `family` at or after `since`.
+    pub fn path_is_shut(&self, family: Family, since: Time) -> bool {
+        self.path(family).judgement.shut_since(since) || self.path_drilled(family)
     }
 
     /// True when each uplink and each path was probed since and none got out.
@@ -93,11 +137,11 @@ impl Knowledge {
             && Family::BOTH.iter().all(|f| {
                 let path = self.path(*f);
                 let shut = |j: &Judgement| j.shut_since(since) || j.untold_since(since);
-                (path.route.is_none() || shut(&path.judgement))
+                (path.route.is_none() || self.path_drilled(*f) || shut(&path.judgement))
                     && self
                         .uplinks
                         .iter()
-                        .filter(|u| u.way(*f).is_some())
+                        .filter(|u| u.way(*f).is_some() && !self.drilled(&u.device, *f))
                         .all(|u| self.verdict(&u.name, *f).is_some_and(shut))
             })
     }
@@ -115,7 +159,7 @@ impl Knowledge {
 
     /// True when a path is proved open since.
     pub fn path_open(&self, since: Time) -> bool {
-        self.paths.iter().any(|p| p.judgement.open_since(since))
+        Family::BOTH.iter().any(|f| self.path_is_open(*f, since))
     }
 
     /// An uplink held by a captive portal.

@@ -121,7 +121,7 @@ pub fn next(faults: &[Fault], allowed: &Allowed, tried: &Tried, control: bool) -
         .collect();
     let dead = faults
         .iter()
-        .any(|f| matches!(f, Fault::DaemonGone | Fault::DaemonHung));
+        .any(|f| matches!(f, Fault::DaemonGone | Fault::DaemonHung { .. }));
     let stuck = faults
         .iter()
         .any(|f| matches!(f, Fault::StuckControl { .. }));
@@ -207,6 +207,7 @@ mod tests {
             family: Family::V4,
             device: Some("eth1".into()),
             open: vec!["wanb".into()],
+            drill: false,
         }
     }
     fn f2() -> Fault {

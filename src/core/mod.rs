@@ -7,17 +7,19 @@
 pub mod budget;
 pub mod diagnosis;
 pub mod episode;
+pub mod evidence;
 pub mod fault;
 mod knowledge;
 pub mod ladder;
 mod machine;
 pub mod signs;
+pub mod starts;
 pub mod tailnet;
 pub mod uplink;
 pub mod verdict;
 
 pub use fault::Fault;
-pub use knowledge::{Knowledge, Path};
+pub use knowledge::{Drilled, Knowledge, Path};
 pub use ladder::Cure;
 pub use machine::{Core, Stage, LEAVE_FOR};
 pub use uplink::{Family, Route, Uplink, Way};
@@ -66,6 +68,8 @@ pub enum Event {
     /// tailscaled's state may have changed: its bus or procd said so, or what it has in the kernel
     /// did.
     Tailscaled { what: String },
+    /// procd said what became of tailscaled's process.
+    Service(starts::Word),
 }
 
 /// What comes in.
@@ -102,6 +106,14 @@ pub enum Input {
         force: bool,
     },
     Policy(Policy),
+    /// The owner asks to rehearse the loss of an uplink, by its name.
+    Drill {
+        uplink: String,
+        /// How long to stay away once the tailnet is well.
+        stay: Duration,
+    },
+    /// The owner wants the drill to end now.
+    DrillStop,
     /// The daemon is asked to end.
     Stop,
 }
@@ -217,4 +229,11 @@ pub enum Notice {
     Leaving {
         name: String,
     },
+    /// A step of a drill; nothing in it is a fault.
+    Drill {
+        uplink: String,
+        text: String,
+    },
+    /// Something worth a line that is no fault: an upgrade, another socket.
+    Remark(String),
 }

@@ -1,6 +1,7 @@
 //! What the core knows of tailscaled: its state, and which of its flows are fresh.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use super::Time;
 
@@ -58,6 +59,43 @@ pub struct Lost {
     pub mendable: bool,
 }
 
+/// What the kernel says of tailscaled's process, whether that answers or not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    /// Stopped by a signal or a debugger: it cannot answer anything.
+    pub halted: bool,
+    /// One of its threads runs, or waits for the CPU or a disk, just now.
+    pub at_work: bool,
+    /// CPU time that it has used since its start.
+    pub cpu: Duration,
+    /// Since its start.
+    pub age: Duration,
+    /// Its program file was replaced since (an upgrade that needs a restart).
+    pub replaced: bool,
+}
+
+/// What procd means to do about a tailscaled that does not run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Respawn {
+    /// Nobody says.
+    #[default]
+    Unknown,
+    /// It is started again so long after its end.
+    After(Duration),
+    /// It has ended too often; nobody starts it again.
+    GaveUp,
+}
+
+/// What this build of tailscaled has. Asked once for each process, never guessed by its version;
+/// `None` as long as that gave no answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// LocalAPI's debug actions, which a nudge needs.
+    pub debug: Option<bool>,
+    /// LocalAPI's bus.
+    pub bus: Option<bool>,
+}
+
 /// One look at tailscaled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tailnet {
@@ -67,6 +105,19 @@ pub struct Tailnet {
     /// Why a tailscaled that does not run is left alone: somebody stopped the service, or nobody
     /// says that it should run. `None` means that its supervisor wants it to run.
     pub left_alone: Option<&'static str>,
+    /// Of a tailscaled that does not run and is not left alone.
+    pub respawn: Respawn,
+    pub process: Option<Process>,
+    /// Its bus said something since the look before.
+    pub spoke: bool,
+    pub abilities: Abilities,
+    /// As tailscaled says it, `1.102.2-t0123abcd`; empty while it does not answer.
+    pub version: String,
+    /// The LocalAPI socket in use, when it is not the one that is configured.
+    pub elsewhere: Option<String>,
+    /// Files on the router that name tailscale and may restart it. Looked for when the process has
+    /// changed, else empty.
+    pub hands: Vec<String>,
     /// The user wants Tailscale up (`prefs`); `None` when it could not be read.
     pub wanted: Option<bool>,
     pub logged_out: bool,
@@ -75,6 +126,8 @@ pub struct Tailnet {
     pub tun: bool,
     /// `Self.Online`: a map poll is open. Stays true for 76-110 s on a dead path.
     pub online: Option<bool>,
+    /// Code of the home relay's region (`Self.Relay`); empty without one.
+    pub relay: String,
     pub flows: Vec<Flow>,
     pub lost: Lost,
 }

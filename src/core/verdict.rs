@@ -96,8 +96,31 @@ pub enum Finding {
     Over,
 }
 
+impl Finding {
+    /// Whom the probe asked and what was seen, where it was a probe.
+    fn words(&self) -> Option<(String, String)> {
+        let (target, outcome) = match self {
+            Finding::Answer { target, rtt, .. } => (
+                target.as_str(),
+                format!("answered in {} ms", rtt.as_millis()),
+            ),
+            Finding::Intercepted { target, what } => {
+                (target.as_str(), format!("somebody else answered: {what}"))
+            }
+            Finding::Failed { target, why, .. } => (target.as_str(), why.clone()),
+            Finding::Control(Ok(())) => ("the control server", "answered".into()),
+            Finding::Control(Err(why)) => ("the control server", why.clone()),
+            Finding::Nobody | Finding::Over => return None,
+        };
+        Some((target.to_string(), outcome))
+    }
+}
+
 /// Answers further apart than this do not prove the time between them.
 const STEADY_GAP: Duration = Duration::from_secs(15);
+
+/// Bound on the single results that a judgement keeps, for those who ask for the evidence.
+const RESULTS: usize = 12;
 
 /// Bound on what a judgement remembers of public addresses: a CGNAT pool shows several.
 const PUBLIC_SEEN: usize = 8;
@@ -116,6 +139,8 @@ pub struct Judgement {
     pub rtt: Option<Duration>,
     /// One short line for people: what answered, or what did not.
     pub evidence: String,
+    /// What came of each probe of the last round: whom it asked, and what was seen.
+    pub results: Vec<(String, String)>,
     /// Newest public address shown by STUN or by an address service.
     pub public: Option<IpAddr>,
     /// Whether the control server answers here, and since when that is known.
@@ -150,6 +175,7 @@ pub enum Change {
 impl Judgement {
     /// Starts a round of that effort. Its verdict is due at `deadline` at the latest.
     pub fn begin(&mut self, id: u32, deadline: Time, effort: Effort) {
+        self.results.clear();
         self.round = Some(Round {
             id,
             deadline,
@@ -196,6 +222,9 @@ impl Judgement {
     ///
     /// An answer that comes after the verdict still acquits: the uplink is slow, not dead.
     pub fn take(&mut self, now: Time, id: u32, finding: Finding) -> Change {
+        if self.round.as_ref().is_some_and(|r| r.id == id) && self.results.len() < RESULTS {
+            self.results.extend(finding.words());
+        }
         if let Finding::Control(result) = finding {
             self.control = Some((result, now));
             return Change::Nothing;

@@ -15,17 +15,17 @@ const PEERS: usize = 4;
 /// All pings together; one that was not answered by then need not be waited for.
 const PING_PATIENCE: Duration = Duration::from_millis(1500);
 
-/// What makes tailscaled leave the old way, in this order: no peer's address is trusted any more,
-/// relays are dialled anew, endpoints are asked for. A rebind closes relays that do not leave by
-/// main's default, so it comes before they are dialled.
+/// What makes tailscaled leave the old way, in this order: relays are dialled anew, endpoints are
+/// asked for, and no peer's address is trusted any more.
 ///
-/// The first is what the pings need. A packet to a peer whose address is trusted says nothing to it;
+/// The last is what the pings need. A packet to a peer whose address is trusted says nothing to it;
 /// one to a peer without such an address has tailscaled offer its endpoints by the relay at once
 /// (magicsock, sendDiscoPingsLocked). Without it the peer goes on sending to the old address for
-/// up to 6.5 s. Measured, medians of 5: tailnet back after 0.2 s with it, 4.4 s without.
-const STEPS: [&str; 3] = ["rebind", "break-derp-conns", "restun"];
+/// up to 6.5 s. Measured by hand: tailnet back within 0.3 s in 9 of 11 runs, medians 0.2 s; with
+/// rebind first in 3 of 6; without it in none of 5 (median 4.4 s).
+const STEPS: [&str; 3] = ["break-derp-conns", "restun", "rebind"];
 
-/// Distrusts the peers' addresses, drops DERP connections, asks for endpoints, pings active peers.
+/// Drops DERP connections, asks for endpoints, distrusts the peers' addresses, pings active peers.
 ///
 /// # Errors
 /// What tailscaled answered, in words.

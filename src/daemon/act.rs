@@ -42,20 +42,20 @@ impl Daemon {
             Action::Nudge => {
                 let tailnet = Rc::clone(&self.tailnet);
                 self.cure(Cure::Nudge, async move {
-                    tailscaled::nudge(tailnet.api()).await
+                    tailscaled::nudge(&tailnet.api()).await
                 });
             }
             Action::Renew => {
                 let tailnet = Rc::clone(&self.tailnet);
                 self.cure(Cure::Renew, async move {
-                    tailscaled::renew(tailnet.api()).await
+                    tailscaled::renew(&tailnet.api()).await
                 });
             }
             Action::Mend => {
                 let tailnet = Rc::clone(&self.tailnet);
                 self.cure(Cure::Mend, async move {
                     // What was seen a moment ago may be wanted no more: ask again just before.
-                    let missing = tailnet.kernel().missing(tailnet.api()).await?;
+                    let missing = tailnet.kernel().missing(&tailnet.api()).await?;
                     mend::mend(&missing)
                 });
             }
@@ -63,7 +63,7 @@ impl Daemon {
                 let tailnet = Rc::clone(&self.tailnet);
                 let (service, ubus) = (self.settings.service.clone(), self.ubus.clone());
                 self.cure(Cure::Restart, async move {
-                    restart::restart(&service, tailnet.api(), ubus.as_ref()).await
+                    restart::restart(&service, &tailnet.api(), ubus.as_ref()).await
                 });
             }
             Action::Leave(devices) => self.leave(devices),

@@ -40,8 +40,38 @@ impl Daemon {
                 self.act(action, &mut queue);
             }
         }
+        self.tell_progress();
         if self.dry && self.dry_run_over() {
             self.done = true;
+        }
+    }
+
+    /// Tells the verdict of each scope of a dry run once it is there.
+    fn tell_progress(&mut self) {
+        let Some(progress) = &mut self.progress else {
+            return;
+        };
+        let k = self.core.knowledge();
+        let paths = Family::BOTH.map(|f| (Scope::Path(f), &k.path(f).judgement));
+        let uplinks = k.verdicts.iter();
+        let uplinks = uplinks.map(|((name, f), j)| (Scope::Uplink(name.clone(), *f), j));
+        for (scope, j) in uplinks.chain(paths) {
+            if j.pending() || j.judged_at.is_none() || self.judged.contains(&scope) {
+                continue;
+            }
+            let what = match &scope {
+                Scope::Uplink(name, f) => {
+                    let device = k.uplinks.iter().find(|u| u.name == *name);
+                    let device = device.map_or("gone", |u| u.device.as_str());
+                    format!("{name} ({device}) {f}")
+                }
+                Scope::Path(f) => match &k.path(*f).route {
+                    Some(r) => format!("{f} path by {}", k.name_device(&r.device)),
+                    None => continue,
+                },
+            };
+            progress(&format!("probing {what} … {}: {}", j.verdict, j.evidence));
+            self.judged.push(scope);
         }
     }
 
@@ -112,6 +142,7 @@ impl Daemon {
                 call.done();
                 self.feed(Input::Recover { force });
             }
+            "drill" => self.answer_drill(call),
             "event" => match events::hotplug(&call.data) {
                 Ok(event) => {
                     // Answer first: a hotplug script waits.
@@ -127,12 +158,39 @@ impl Daemon {
         }
     }
 
+    /// Starts a drill, or ends the one that runs. A refusal is an answer: it carries a sentence.
+    fn answer_drill(&mut self, call: Call) {
+        if call.data.get("stop").and_then(Value::bool) == Some(true) {
+            call.done();
+            return self.feed(Input::DrillStop);
+        }
+        let Some(uplink) = call.data.get("uplink").and_then(Value::str) else {
+            return call.fail(Status::InvalidArgument);
+        };
+        let seconds = call.data.get("seconds").and_then(Value::i64);
+        let stay = match seconds.map_or(Ok(DRILL_STAY), u64::try_from) {
+            Ok(s) if s <= DRILL_STAY_MOST => Duration::from_secs(s),
+            _ => return call.fail(Status::InvalidArgument),
+        };
+        let uplink = uplink.to_string();
+        match self.core.drillable(&uplink) {
+            Ok(_) => {
+                call.done();
+                self.feed(Input::Drill { uplink, stay });
+            }
+            Err(why) => call.reply(vec![("refused".to_string(), Value::String(why))]),
+        }
+    }
+
     /// A check takes seconds and has a loop of its own; the caller gets its answer when it is done.
     fn answer_check(&self, call: Call) {
         let (settings, file) = (self.settings.clone(), self.file.clone());
         self.executor
             .spawn(async move {
-                let done = thread::run(CHECK_LIMIT, move || check(settings, &file)).await;
+                let done = thread::run(CHECK_LIMIT, move || {
+                    check(settings, &file, Box::new(|_| ()))
+                })
+                .await;
                 match done {
                     Ok(Ok(state)) => call.reply(table_from_json(&state)),
                     Ok(Err(refusal)) => {

@@ -90,8 +90,11 @@ impl Daemon {
             .spawn(async move {
                 loop {
                     let mask = mask::INITIAL_STATE | mask::RATE_LIMIT;
-                    if let Ok(mut bus) = tailnet.api().watch_bus(mask).await {
+                    let bus = tailnet.api().watch_bus(mask).await;
+                    tailnet.set_bus(has_bus(&bus));
+                    if let Ok(mut bus) = bus {
                         while let Ok(notify) = bus.next().await {
+                            tailnet.heard_bus();
                             let Some(now) = notify.state else { continue };
                             if state.replace(Some(now)) == Some(now) {
                                 continue;
@@ -102,6 +105,7 @@ impl Daemon {
                                 return;
                             }
                         }
+                        tailnet.set_bus(None);
                         if state.take().is_some() {
                             let what = "tailscaled closed its bus".into();
                             let event = Input::Event(Event::Tailscaled { what });
@@ -110,7 +114,11 @@ impl Daemon {
                             }
                         }
                     }
-                    Timer::after(BUS_RETRY).await;
+                    let pause = match tailnet.has_bus() {
+                        Some(false) => BUS_ABSENT,
+                        _ => BUS_RETRY,
+                    };
+                    Timer::after(pause).await;
                 }
             })
             .detach();
@@ -157,6 +165,15 @@ async fn next_or_calm(
     smol::future::or(time, news).await
 }
 
+/// Whether this build of tailscaled has a bus; a refusal is as good as none.
+fn has_bus(bus: &Result<Bus, Error>) -> Option<bool> {
+    match bus {
+        Ok(_) => Some(true),
+        Err(Error::Http { .. }) => Some(false),
+        Err(_) => None,
+    }
+}
+
 /// The typed signature that `ubus -v list tailover` shows.
 fn methods() -> Vec<Method> {
     vec![
@@ -164,6 +181,14 @@ fn methods() -> Vec<Method> {
         Method::new("check", &[]),
         Method::new("history", &[]),
         Method::new("recover", &[("force", Type::Bool)]),
+        Method::new(
+            "drill",
+            &[
+                ("uplink", Type::String),
+                ("seconds", Type::I32),
+                ("stop", Type::Bool),
+            ],
+        ),
         Method::new(
             "event",
             &[

@@ -80,7 +80,16 @@ impl Daemon {
             .spawn(async move {
                 let mut seen = tailnet.look().await;
                 if seen.api == Api::Gone {
-                    seen.left_alone = left_alone(ubus, &service).await;
+                    let kept = kept(ubus, &service).await;
+                    let pid = kept.as_ref().ok().and_then(|k| k.pid);
+                    if tailnet.find_elsewhere(pid) {
+                        seen = tailnet.look().await;
+                    }
+                    match kept {
+                        Ok(kept) => seen.respawn = kept.respawn,
+                        Err(why) if seen.api == Api::Gone => seen.left_alone = Some(why),
+                        Err(_) => {}
+                    }
                 }
                 // As above.
                 let _ = outbox.try_send(Said::Looked(seen));
@@ -147,17 +156,16 @@ impl Daemon {
     }
 }
 
-/// Why a tailscaled that does not run is not started by us. Only procd can say that it should run;
-/// other supervisors (systemd) restart what fails by themselves.
-async fn left_alone(ubus: Option<Handle>, service: &str) -> Option<&'static str> {
+/// What procd holds of the service; else why a tailscaled that does not run is not started by us.
+/// Only procd can say that it should run; other supervisors (systemd) restart what fails by
+/// themselves.
+async fn kept(ubus: Option<Handle>, service: &str) -> Result<Kept, &'static str> {
     const UNKNOWN: &str = "does not run, and no procd says that it should";
-    let Some(ubus) = ubus.filter(Handle::is_up) else {
-        return Some(UNKNOWN);
-    };
+    let ubus = ubus.filter(Handle::is_up).ok_or(UNKNOWN)?;
     let name = vec![("name".to_string(), Value::String(service.into()))];
     match ubus.invoke("service", "list", name, UBUS_TIMEOUT).await {
-        Ok(list) if events::service_wanted(&list, service) => None,
-        Ok(_) => Some("was stopped: procd has no instance of its service"),
-        Err(_) => Some(UNKNOWN),
+        Ok(list) => events::service_kept(&list, service)
+            .ok_or("was stopped: procd has no instance of its service"),
+        Err(_) => Err(UNKNOWN),
     }
 }

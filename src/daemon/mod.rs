@@ -36,13 +36,13 @@ use crate::net::rtnetlink::{Client as Netlink, Monitor};
 use crate::net::socket::Egress;
 use crate::net::thread;
 use crate::net::worker;
-use crate::tailscale::localapi::{mask, LocalApi};
+use crate::tailscale::localapi::{mask, Bus, Error, LocalApi};
 use crate::ubus::blobmsg::{table_from_json, Table, Type, Value};
 use crate::ubus::client::{Call, Client, Handle, Happening};
 use crate::ubus::session::Method;
 use crate::ubus::Status;
 use crate::view;
-use crate::watch::events;
+use crate::watch::events::{self, Kept};
 use crate::watch::kernel::{self, Calm};
 use crate::watch::lost::KernelWatch;
 use crate::watch::probe::{by_path, by_uplink, Manner, Prober, Round};
@@ -66,6 +66,9 @@ const UBUS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Pauses between attempts to listen to tailscaled's bus.
 const BUS_RETRY: Duration = Duration::from_secs(5);
 
+/// The same where tailscaled was built without it; another build may come.
+const BUS_ABSENT: Duration = Duration::from_secs(60);
+
 /// Pause before a broken netlink socket is opened anew.
 const NETLINK_RETRY: Duration = Duration::from_secs(1);
 
@@ -80,6 +83,10 @@ const ACQUAINTANCE: Duration = Duration::from_secs(3);
 
 /// How long a check asked for over ubus may take; its probes have shorter limits of their own.
 const CHECK_LIMIT: Duration = Duration::from_secs(25);
+
+/// How long a drill stays on the other uplink once the tailnet is well there, and at most: seconds.
+pub const DRILL_STAY: u64 = 30;
+pub const DRILL_STAY_MOST: u64 = 600;
 
 /// How long ubusd may take to get our last words.
 const GOODBYE: Duration = Duration::from_millis(200);
@@ -152,7 +159,13 @@ struct Daemon {
     /// Our nftables table may be there.
     leaving: bool,
     told_no_nft: bool,
+    /// Who is told how far a dry run is, and the scopes whose verdict was told.
+    progress: Option<Progress>,
+    judged: Vec<Scope>,
 }
+
+/// Takes a line for people about each step of a check.
+pub type Progress = Box<dyn FnMut(&str)>;
 
 /// Runs until it is told to stop.
 ///
@@ -181,9 +194,14 @@ pub fn run(settings: Settings, file: &Path) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn check(settings: Settings, file: &Path) -> Result<serde_json::Value, Refusal> {
+pub fn check(
+    settings: Settings,
+    file: &Path,
+    progress: Progress,
+) -> Result<serde_json::Value, Refusal> {
     let executor = Rc::new(LocalExecutor::new());
     let mut daemon = Daemon::new(Rc::clone(&executor), settings, file, true)?;
+    daemon.progress = Some(progress);
     start_worker(&executor);
     smol::block_on(executor.run(async {
         daemon.read_interfaces_once().await;
@@ -297,6 +315,8 @@ impl Daemon {
             nft: Rc::default(),
             leaving: false,
             told_no_nft: false,
+            progress: None,
+            judged: Vec::new(),
             settings,
         })
     }

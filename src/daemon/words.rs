@@ -69,5 +69,11 @@ fn raw(notice: &Notice) -> (Option<&'static str>, String, Table) {
             vec![],
         ),
         Notice::Waiting(why) => (None, format!("waiting: {why}"), vec![]),
+        Notice::Drill { uplink, text: t } => (
+            Some("drill"),
+            format!("drill of {uplink}: {t}"),
+            vec![text("uplink", uplink), text("text", t)],
+        ),
+        Notice::Remark(text) => (None, text.clone(), vec![]),
     }
 }

@@ -152,6 +152,16 @@ impl LocalApi {
         }
     }
 
+    /// Whether this build has the debug actions. Asks for one that does not exist.
+    pub async fn has_debug(&self) -> Result<bool, Error> {
+        match self.call(Method::Post, "debug?action=none", "").await {
+            Ok(_) => Ok(true),
+            Err(Error::Http { status: 400, .. }) => Ok(true),
+            Err(error) if is_unsupported(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Throws the control client away and makes a new one; the preferences stay as they are.
     pub async fn start(&self) -> Result<(), Error> {
         self.call(Method::Post, "start", "{}").await.map(drop)
@@ -189,6 +199,7 @@ impl LocalApi {
         let bus = within(self.timeout, begin).await.map_err(io_error)?;
         match bus.decoder.status() {
             Some(200) | None => Ok(bus),
+            // 404: built without it.
             Some(status) => Err(Error::from_status(status, "no bus".into())),
         }
     }
@@ -264,10 +275,12 @@ fn no_object(what: &str) -> Error {
     Error::Bad(format!("{what} is no JSON object"))
 }
 
-/// 404: built without debug. 400 `unknown action`: built with it, but not with this one.
+/// 404 or 501: built without debug. 400 `unknown action`: built with it, but not with this one.
 fn is_unsupported(error: &Error) -> bool {
     match error {
-        Error::Http { status: 404, .. } => true,
+        Error::Http {
+            status: 404 | 501, ..
+        } => true,
         Error::Http { status: 400, text } => text.starts_with("unknown action"),
         _ => false,
     }

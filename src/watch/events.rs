@@ -1,7 +1,14 @@
 //! Reads what netifd, mwan3 and hotplug say into events of the core.
 
+use std::time::Duration;
+
+use crate::core::starts::Word;
+use crate::core::tailnet::Respawn;
 use crate::core::Event;
 use crate::ubus::blobmsg::Value;
+
+/// A longer respawn delay, in seconds, is as good as none.
+const LONGEST_DELAY: u32 = 3600;
 
 /// No interface or action of netifd is longer.
 const NAME: usize = 64;
@@ -92,14 +99,30 @@ pub fn mwan3_offline(status: &Value) -> Vec<String> {
         .collect()
 }
 
-/// True when procd holds an instance of the service. One that was stopped on purpose has none; one
-/// that procd gave up on keeps it (`service list`).
-pub fn service_wanted(list: &Value, service: &str) -> bool {
-    let instances = list
-        .get(service)
-        .and_then(|s| s.get("instances"))
-        .and_then(Value::table);
-    instances.is_some_and(|t| !t.is_empty())
+/// What procd holds of a service.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Its process, while it runs.
+    pub pid: Option<u32>,
+    pub respawn: Respawn,
+}
+
+/// The first instance of the service in procd's `service list`. A service that was stopped on
+/// purpose has none; one that procd gave up on keeps it, without its `respawn` (procd,
+/// service/instance.c: instance_exit, instance_dump).
+pub fn service_kept(list: &Value, service: &str) -> Option<Kept> {
+    let instances = list.get(service)?.get("instances")?.table()?;
+    let (_, instance) = instances.first()?;
+    let pid = instance.get("pid").and_then(Value::u32);
+    let respawn = match instance.get("respawn") {
+        Some(r) => {
+            let delay = r.get("timeout").and_then(Value::u32).unwrap_or(0);
+            Respawn::After(Duration::from_secs(delay.min(LONGEST_DELAY).into()))
+        }
+        None if pid.is_none() => Respawn::GaveUp,
+        None => Respawn::Unknown,
+    };
+    Some(Kept { pid, respawn })
 }
 
 /// A notification of procd's object `service`: `instance.start`, `instance.stop`, … {service}.
@@ -107,7 +130,64 @@ pub fn service_notification(method: &str, data: &Value, service: &str) -> Option
     if data.get("service")?.str()? != service {
         return None;
     }
-    Some(Event::Tailscaled {
-        what: format!("procd: {service} {method}"),
+    Some(match method {
+        "instance.start" => Event::Service(Word::Started),
+        "instance.respawn" => Event::Service(Word::Ended),
+        "instance.fail" => Event::Service(Word::GaveUp),
+        _ => Event::Tailscaled {
+            what: format!("procd: {service} {method}"),
+        },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ubus::blobmsg::table_from_json;
+    use serde_json::json;
+
+    fn kept(instance: serde_json::Value) -> Option<Kept> {
+        let list = json!({ "tailscale": { "instances": { "instance1": instance } } });
+        service_kept(&Value::Table(table_from_json(&list)), "tailscale")
+    }
+
+    #[test]
+    fn procds_list_tells_who_starts_tailscaled_again() {
+        let respawn = json!({ "threshold": 3600, "timeout": 5, "retry": 5 });
+        assert_eq!(
+            kept(json!({ "running": true, "pid": 42, "respawn": respawn })),
+            Some(Kept {
+                pid: Some(42),
+                respawn: Respawn::After(Duration::from_secs(5))
+            })
+        );
+        let ended = kept(json!({ "running": false, "exit_code": 2, "respawn": respawn }));
+        assert_eq!(ended.map(|k| k.pid), Some(None));
+        let given_up = kept(json!({ "running": false, "exit_code": 2 }));
+        assert_eq!(given_up.map(|k| k.respawn), Some(Respawn::GaveUp));
+        let plain = kept(json!({ "running": true, "pid": 42 }));
+        assert_eq!(plain.map(|k| k.respawn), Some(Respawn::Unknown));
+        let stopped = json!({ "tailscale": {} });
+        let stopped = Value::Table(table_from_json(&stopped));
+        assert_eq!(service_kept(&stopped, "tailscale"), None);
+    }
+
+    #[test]
+    fn procds_words_of_our_service_are_told_apart() {
+        let data = |service: &str| {
+            Value::Table(table_from_json(
+                &json!({ "service": service, "instance": "instance1" }),
+            ))
+        };
+        let heard = |method| service_notification(method, &data("tailscale"), "tailscale");
+        assert_eq!(heard("instance.start"), Some(Event::Service(Word::Started)));
+        assert_eq!(heard("instance.respawn"), Some(Event::Service(Word::Ended)));
+        assert_eq!(heard("instance.fail"), Some(Event::Service(Word::GaveUp)));
+        assert!(matches!(
+            heard("instance.stop"),
+            Some(Event::Tailscaled { .. })
+        ));
+        let other = service_notification("instance.start", &data("dnsmasq"), "tailscale");
+        assert_eq!(other, None);
+    }
 }

@@ -1,6 +1,7 @@
 //! Turns the world into inputs of the core, and decides nothing.
 
 pub mod events;
+pub mod hands;
 pub mod kernel;
 pub mod lost;
 pub mod probe;

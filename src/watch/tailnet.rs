@@ -2,16 +2,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::config::{Host, Url};
-use crate::core::tailnet::{Api, Backend, Flow, Purpose, Tailnet};
+use crate::core::tailnet::{Abilities, Api, Backend, Flow, Purpose, Tailnet};
 use crate::net::resolve::resolve;
 use crate::tailscale::localapi::{Error, LocalApi};
 use crate::tailscale::process;
 use crate::tailscale::types::{BackendState, Prefs};
 
+use super::hands;
 use super::lost::KernelWatch;
 use super::sockets::{self, State};
 use super::targets::Targets;
@@ -28,17 +30,42 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Reads tailscaled and keeps what changes rarely.
 pub struct TailnetWatch {
-    api: LocalApi,
+    /// With the socket in use: the configured one, unless tailscaled was found elsewhere.
+    api: RefCell<LocalApi>,
+    configured: PathBuf,
+    /// Somebody has answered on the configured socket.
+    known: Cell<bool>,
+    /// The process of the last answer, and what its build has.
+    pid: Cell<Option<u32>>,
+    debug: Cell<Ability>,
+    bus: Cell<Option<bool>>,
+    /// The bus has said something since the last look.
+    spoke: Cell<bool>,
     targets: Rc<RefCell<Targets>>,
     kernel: KernelWatch,
     prefs: RefCell<Option<Prefs>>,
     learnt: Cell<Option<Instant>>,
 }
 
+/// Whether a build can do something.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Ability {
+    #[default]
+    NotAsked,
+    /// `None`: the answer told nothing.
+    Asked(Option<bool>),
+}
+
 impl TailnetWatch {
     pub fn new(api: LocalApi, targets: Rc<RefCell<Targets>>, kernel: KernelWatch) -> TailnetWatch {
         TailnetWatch {
-            api,
+            configured: api.socket.clone(),
+            api: RefCell::new(api),
+            known: Cell::new(false),
+            pid: Cell::new(None),
+            debug: Cell::default(),
+            bus: Cell::new(None),
+            spoke: Cell::new(false),
             targets,
             kernel,
             prefs: RefCell::new(None),
@@ -46,8 +73,23 @@ impl TailnetWatch {
         }
     }
 
-    pub fn api(&self) -> &LocalApi {
-        &self.api
+    /// tailscaled behind the socket in use.
+    pub fn api(&self) -> LocalApi {
+        self.api.borrow().clone()
+    }
+
+    /// The bus has said something, whatever it was: tailscaled lives.
+    pub fn heard_bus(&self) {
+        self.spoke.set(true);
+    }
+
+    /// Whether tailscaled has a bus; `None` while that is not known.
+    pub fn set_bus(&self, has: Option<bool>) {
+        self.bus.set(has);
+    }
+
+    pub fn has_bus(&self) -> Option<bool> {
+        self.bus.get()
     }
 
     /// What tailscaled put into the kernel.
@@ -61,22 +103,33 @@ impl TailnetWatch {
             log::debug!("{e}");
             None
         });
-        let pid = process::tailscaled(&self.api.socket);
-        let status = match self.api.status(false).await {
+        if self.elsewhere().is_some() && process::listener(&self.configured).is_some() {
+            self.api.borrow_mut().socket.clone_from(&self.configured);
+        }
+        let api = self.api();
+        let pid = process::tailscaled(&api.socket);
+        let spoke = self.spoke.take();
+        let status = match api.status(false).await {
             Ok(status) => status,
             Err(e) => {
+                let pid = pid.filter(|_| !matches!(e, Error::NotRunning(_)));
                 return Tailnet {
                     api: api_state(&e),
-                    pid: pid.filter(|_| !matches!(e, Error::NotRunning(_))),
+                    pid,
                     tun: true,
+                    process: pid.and_then(|p| process::vitals(p, true)),
+                    spoke,
+                    elsewhere: self.elsewhere(),
                     ..Tailnet::default()
-                }
+                };
             }
         };
-        let asked = self.api.prefs().await.ok();
-        let lost = self
-            .kernel
-            .judge(&self.api, pid, &status, asked.as_ref(), held);
+        if api.socket == self.configured {
+            self.known.set(true);
+        }
+        let hands = self.meet(&api, pid).await;
+        let asked = api.prefs().await.ok();
+        let lost = self.kernel.judge(&api, pid, &status, asked.as_ref(), held);
         let lost = lost.await;
         if asked.is_some() {
             *self.prefs.borrow_mut() = asked;
@@ -88,14 +141,76 @@ impl TailnetWatch {
             pid,
             left_alone: None,
             backend: backend(status.backend),
+            process: pid.and_then(|p| process::vitals(p, false)),
+            spoke,
+            abilities: Abilities {
+                debug: match self.debug.get() {
+                    Ability::Asked(has) => has,
+                    Ability::NotAsked => None,
+                },
+                bus: self.bus.get(),
+            },
+            version: status.version,
+            elsewhere: self.elsewhere(),
+            hands,
             wanted: prefs.map(|p| p.want_running),
             logged_out: prefs.is_some_and(|p| p.logged_out),
             key_expired: status.key_expired,
             tun: status.tun,
             online: status.online,
+            relay: status.relay.clone(),
             flows: pid.map(|p| self.flows(p)).unwrap_or_default(),
             lost,
+            ..Tailnet::default()
         }
+    }
+
+    /// The socket in use, when it is not the configured one.
+    fn elsewhere(&self) -> Option<String> {
+        let socket = &self.api.borrow().socket;
+        (*socket != self.configured).then(|| socket.display().to_string())
+    }
+
+    /// A new process may be another build: asks it once what it has. Gives the files that may be
+    /// behind a restart.
+    async fn meet(&self, api: &LocalApi, pid: Option<u32>) -> Vec<String> {
+        let before = self.pid.replace(pid.or(self.pid.get()));
+        let other = pid.is_some() && before != pid;
+        if other {
+            self.debug.set(Ability::NotAsked);
+        }
+        if self.debug.get() == Ability::NotAsked {
+            match api.has_debug().await {
+                Ok(has) => self.debug.set(Ability::Asked(Some(has))),
+                // It did not get to answer.
+                Err(Error::Timeout | Error::NotRunning(_)) => {}
+                Err(_) => self.debug.set(Ability::Asked(None)),
+            }
+        }
+        match other && before.is_some() {
+            true => hands::suspects(Path::new("/")),
+            false => Vec::new(),
+        }
+    }
+
+    /// Looks for a tailscaled that listens elsewhere, when nobody is behind the configured socket,
+    /// and uses that socket from then on. `kept` is the process that procd holds for the service.
+    ///
+    /// Without procd's word only a lone tailscaled is taken, and only where nobody ever answered on
+    /// the configured socket: another one on the router may belong to another tailnet.
+    pub fn find_elsewhere(&self, kept: Option<u32>) -> bool {
+        let all = process::named("tailscaled");
+        let lone = match all.as_slice() {
+            [pid] if !self.known.get() => Some(*pid),
+            _ => None,
+        };
+        let pid = kept.filter(|pid| all.contains(pid)).or(lone);
+        let Some(socket) = pid.and_then(process::socket_of) else {
+            return false;
+        };
+        let moved = socket != self.api.borrow().socket;
+        self.api.borrow_mut().socket = socket;
+        moved
     }
 
     fn flows(&self, pid: u32) -> Vec<Flow> {
@@ -145,7 +260,7 @@ impl TailnetWatch {
             return;
         }
         self.learnt.set(Some(Instant::now()));
-        if let Ok(Some(map)) = self.api.derpmap().await {
+        if let Ok(Some(map)) = self.api().derpmap().await {
             self.targets.borrow_mut().derp = map.nodes;
         }
         let url = self

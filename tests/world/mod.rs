@@ -14,7 +14,10 @@ use std::time::Duration;
 use tailover::core::budget::Limits;
 use tailover::core::ladder::Allowed;
 use tailover::core::signs::{Pulse, Resending, Traffic};
-use tailover::core::tailnet::{Api, Backend, Flow, Lost, Purpose, Tailnet};
+use tailover::core::starts::Word;
+use tailover::core::tailnet::{
+    Abilities, Api, Backend, Flow, Lost, Process, Purpose, Respawn, Tailnet,
+};
 use tailover::core::{
     Action, By, Core, Cure, Effort, Event, Family, Finding, Input, Look, Moment, Notice, Policy,
     Report, Route, Scope, Stage, Steering, Uplink, Way, LEAVE_FOR,
@@ -75,6 +78,24 @@ pub enum Fault {
     Lose {
         mendable: bool,
     },
+    /// The owner rehearses the loss of that uplink, and stays away for `stay` seconds.
+    Drill {
+        uplink: usize,
+        stay: u8,
+    },
+    DrillStop,
+}
+
+/// How a tailscaled that does not answer spends its time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hung {
+    /// Deadlocked: alive, and at rest.
+    #[default]
+    Deadlock,
+    /// Stopped by SIGSTOP.
+    Halted,
+    /// Working without a pause.
+    Busy,
 }
 
 #[derive(Clone, Debug)]
@@ -131,6 +152,17 @@ pub struct World {
     running: bool,
     hung: bool,
     unhung: Option<Duration>,
+    pub how_hung: Hung,
+    hung_at: Duration,
+    /// The restart script fails, and the hung process stays.
+    pub restart_fails: bool,
+    /// LocalAPI answers each question with this refusal.
+    pub refuses: Option<String>,
+    /// What procd would do about a tailscaled that has ended.
+    pub respawn: Respawn,
+    /// Files that name tailscale, found with the next process.
+    pub hands: Vec<String>,
+    pub debug: Option<bool>,
     user_stopped: Option<Duration>,
     /// The core was told that the user stopped Tailscale.
     stop_known: bool,
@@ -158,6 +190,8 @@ pub struct World {
     whole_since: Option<Duration>,
     /// Mending puts nothing back (the kernel refuses).
     pub mending_fails: bool,
+    /// Until when a drill that was asked for may go back without the hold.
+    drill_until: Duration,
 }
 
 /// The kernel's packet counters, and when they were brought up to date.
@@ -196,6 +230,13 @@ impl World {
             running: true,
             hung: false,
             unhung: None,
+            how_hung: Hung::default(),
+            hung_at: Duration::ZERO,
+            restart_fails: false,
+            refuses: None,
+            respawn: Respawn::After(5 * S),
+            hands: vec![],
+            debug: Some(true),
             user_stopped: None,
             stop_known: false,
             pid: 100,
@@ -217,6 +258,7 @@ impl World {
             lost: None,
             whole_since: None,
             mending_fails: false,
+            drill_until: Duration::ZERO,
         };
         w.reconnect(true, true);
         let start = Event::Changed {
@@ -313,7 +355,10 @@ impl World {
                 self.after(5 * S, Ev::Started);
             }
             // Once it hangs nobody can learn what the user wants: only after a start was seen.
-            Fault::Hang => self.hung = self.running && !self.stop_known,
+            Fault::Hang => {
+                self.hung = self.running && !self.stop_known;
+                self.hung_at = self.now;
+            }
             // tailscaled puts it all there anew when it starts or is started by its user.
             Fault::Lose { mendable } if self.running && self.user_stopped.is_none() => {
                 self.lost = Some(mendable && self.lost.unwrap_or(true));
@@ -322,6 +367,14 @@ impl World {
                 self.after(400 * MS, tell);
             }
             Fault::Lose { .. } => {}
+            Fault::Drill { uplink, stay } => {
+                let stay = S * u32::from(stay);
+                // Its limit, the acts before and after, and the way back.
+                self.drill_until = self.now + stay + 120 * S;
+                let uplink = NAMES[uplink].to_string();
+                self.step(Input::Drill { uplink, stay });
+            }
+            Fault::DrillStop => self.step(Input::DrillStop),
         }
         self.note_life();
     }
@@ -329,6 +382,44 @@ impl World {
     /// What was lost is there again by another hand than ours.
     pub fn find_again(&mut self) {
         self.make_whole();
+    }
+
+    /// The control server's connection is reset; tailscaled tries to make a new one.
+    pub fn cut_control(&mut self) {
+        self.control = None;
+        self.control_lost = Some(self.now.saturating_sub(100 * S));
+        self.reconnect(true, false);
+    }
+
+    /// A hung tailscaled goes on as if nothing had been (SIGCONT).
+    pub fn go_on(&mut self) {
+        if std::mem::take(&mut self.hung) {
+            self.unhung = Some(self.now);
+            self.note_life();
+        }
+    }
+
+    /// Another hand restarts tailscaled, and procd says so.
+    pub fn restart_by_hand(&mut self) {
+        self.drop_flows();
+        self.running = false;
+        self.after(S, Ev::Started);
+        self.after(S, Ev::Tell(Input::Event(Event::Service(Word::Started))));
+    }
+
+    /// tailscaled ends by itself, and procd says what it does about that.
+    pub fn end_by_itself(&mut self) {
+        self.running = false;
+        self.drop_flows();
+        let word = match self.respawn {
+            Respawn::After(delay) => {
+                self.after(delay, Ev::Started);
+                self.after(delay, Ev::Tell(Input::Event(Event::Service(Word::Started))));
+                Word::Ended
+            }
+            _ => Word::GaveUp,
+        };
+        self.step(Input::Event(Event::Service(word)));
     }
 
     /// Another hand takes our rules away.
@@ -557,6 +648,7 @@ impl World {
         if !self.running {
             return Tailnet {
                 api: Api::Gone,
+                respawn: self.respawn.clone(),
                 tun: true,
                 ..Tailnet::default()
             };
@@ -564,6 +656,22 @@ impl World {
         if self.hung {
             return Tailnet {
                 api: Api::Hung,
+                pid: Some(self.pid),
+                process: Some(Process {
+                    halted: self.how_hung == Hung::Halted,
+                    cpu: match self.how_hung {
+                        Hung::Busy => self.now - self.hung_at,
+                        _ => Duration::ZERO,
+                    },
+                    ..Process::default()
+                }),
+                tun: true,
+                ..Tailnet::default()
+            };
+        }
+        if let Some(why) = &self.refuses {
+            return Tailnet {
+                api: Api::Refuses(why.clone()),
                 pid: Some(self.pid),
                 tun: true,
                 ..Tailnet::default()
@@ -590,6 +698,11 @@ impl World {
             },
             wanted: Some(!stopped),
             tun: true,
+            hands: self.hands.clone(),
+            abilities: Abilities {
+                debug: self.debug,
+                bus: Some(true),
+            },
             online: Some(online && !stopped),
             flows: self
                 .control
@@ -753,6 +866,13 @@ impl World {
                     },
                 );
                 self.cured(20 * MS, Cure::Renew);
+            }
+            Action::Restart if self.restart_fails => {
+                self.restarting = true;
+                self.restarts.push(self.now);
+                let result = Err("no new tailscaled answered".into());
+                let cure = Cure::Restart;
+                self.after(20 * S, Ev::Tell(Input::Cured { cure, result }));
             }
             Action::Restart => {
                 self.restarting = true;
@@ -930,6 +1050,7 @@ impl World {
                         .open_since
                         .is_some_and(|t| self.now - t > 10 * S)
                     && !stable
+                    && !(self.now <= self.drill_until && self.open(0))
                 {
                     broken("promise 7: back to an uplink that was not stable");
                 }

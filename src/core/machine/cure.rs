@@ -14,13 +14,7 @@ impl Core {
                     let was = self.k.path(*f).route.as_ref().map(|r| r.device.clone());
                     let to = steering.to.as_ref().map(|hop| hop.device.clone());
                     self.left[f.at()] = was.filter(|was| to.is_some_and(|to| to != *was));
-                    if let Some(left) = &self.left[f.at()] {
-                        // It has to prove itself again, from now, before the mark goes back.
-                        for u in self.k.uplinks.iter().filter(|u| u.device == *left) {
-                            let key = (u.name.clone(), *f);
-                            self.k.verdicts.entry(key).or_default().forget(now);
-                        }
-                    }
+                    let drill = self.k.drilled.is_some();
                     let why = fault_text(
                         faults,
                         |x| matches!(x, Fault::PinnedRoute { family, .. } if family == f),
@@ -29,7 +23,7 @@ impl Core {
                     if let Some(e) = &mut self.episode {
                         e.tried.steer[f.at()] += 1;
                     }
-                    if self.went_back.is_some_and(|t| now - t < FLAP_WITHIN) {
+                    if !drill && self.went_back.is_some_and(|t| now - t < FLAP_WITHIN) {
                         self.flaps = (self.flaps + 1).min(FLAP_MOST);
                         self.went_back = None;
                     }
@@ -106,6 +100,7 @@ impl Core {
             return self.rest_until(now, until.min(now + REST_LAST), why);
         }
         self.budget.spend(now, moment.dice, &self.policy.limits);
+        self.k.starts.order(now);
         let why = fault_text(faults, Fault::curable);
         self.order(now, Cure::Restart, why, Action::Restart);
         if let Some(e) = &mut self.episode {

@@ -25,6 +25,8 @@ impl Core {
             Input::Wake => self.woken_for = None,
             Input::Recover { force } => self.take_recover(now, force),
             Input::Policy(policy) => self.policy = policy,
+            Input::Drill { uplink, stay } => self.take_drill(now, uplink, stay),
+            Input::DrillStop => self.take_drill_stop(),
             Input::Stop => self.stop(now),
         }
     }
@@ -66,6 +68,11 @@ impl Core {
                 return;
             }
             Event::Tailscaled { .. } => {
+                self.out.push(Action::Look(Look::Tailnet));
+                return;
+            }
+            Event::Service(word) => {
+                self.k.starts.word(now, word);
                 self.out.push(Action::Look(Look::Tailnet));
                 return;
             }
@@ -189,6 +196,7 @@ impl Core {
                 // Public addresses belong to uplinks; another way has another one.
                 self.k.paths[f.at()].judgement = Judgement::default();
                 self.k.paths[f.at()].usual_rtt = None;
+                self.forget_left(now, f, old.as_ref());
                 moved.push(f);
             }
         }
@@ -200,7 +208,7 @@ impl Core {
         if moved.is_empty() {
             return;
         }
-        self.k.epoch = Epoch::begin(now, &self.k.tailnet.flows, false);
+        self.k.epoch = Epoch::begin(now, &self.k.tailnet.flows, self.drill_is_over());
         match self.stage {
             Stage::Proving { .. } => {
                 for f in moved {
@@ -222,6 +230,22 @@ impl Core {
                     .join(", ");
                 self.prove(now, text);
             }
+        }
+    }
+
+    /// An uplink that the mark was moved away from has to prove itself again, from now, before the
+    /// mark goes back. One that is drilled did not fail.
+    fn forget_left(&mut self, now: Time, family: Family, old: Option<&Route>) {
+        let left = self.left[family.at()].as_ref();
+        let Some(left) = old.map(|r| &r.device).filter(|d| left == Some(*d)) else {
+            return;
+        };
+        if self.k.drilled(left, family) {
+            return;
+        }
+        for u in self.k.uplinks.iter().filter(|u| u.device == *left) {
+            let key = (u.name.clone(), family);
+            self.k.verdicts.entry(key).or_default().forget(now);
         }
     }
 
@@ -257,13 +281,25 @@ impl Core {
             tailnet.key_expired = old.key_expired;
             tailnet.tun = old.tun || old.api == Api::Unknown;
         }
-        if old.api != tailnet.api {
+        let process = tailnet.process.clone().unwrap_or_default();
+        if old.api != tailnet.api || tailnet.spoke {
             self.k.api_since = now;
+            self.k.cpu_then = process.cpu;
         }
+        self.k.halted_since = match process.halted {
+            true => self.k.halted_since.or(Some(now)),
+            false => None,
+        };
+        let back = old.api != Api::Answers && tailnet.api == Api::Answers;
+        self.remark(&tailnet);
         let new_pid = tailnet.pid.is_some() && self.pid != tailnet.pid;
-        if new_pid {
+        if let Some(pid) = tailnet.pid.filter(|_| new_pid) {
             self.k.online_seen = false;
             self.k.offline_since = None;
+            self.k.starts.process(now, pid, process.age);
+        }
+        if !tailnet.hands.is_empty() {
+            self.k.hands = std::mem::take(&mut tailnet.hands);
         }
         match tailnet.online {
             Some(true) => {
@@ -287,17 +323,47 @@ impl Core {
         self.pid = tailnet.pid.or(self.pid);
         self.k.tailnet = tailnet;
         self.k.tailnet_read = Some(now);
+        self.name_what_tailscaled_does(now);
         if stood_up && self.stage == Stage::Quiet {
             self.prove(now, "tailscaled was started anew by another hand".into());
         } else if self.stage == Stage::Quiet {
             self.name_what_people_do(now);
         }
-        if self.stage == Stage::Quiet {
-            if let Some(fault) = self.sick(now) {
-                self.prove(now, fault);
+        match self.stage {
+            Stage::Quiet => {
+                if let Some(fault) = self.sick(now) {
+                    self.prove(now, fault);
+                }
             }
-        } else if matches!(self.stage, Stage::Resting { .. }) && self.mends(now, now).is_some() {
-            self.prove(now, "the kernel has lost something of tailscaled's".into());
+            Stage::Resting { .. } if back => self.prove(now, "tailscaled answers again".into()),
+            Stage::Resting { .. } if self.mends(now, now).is_some() => {
+                self.prove(now, "the kernel has lost something of tailscaled's".into());
+            }
+            _ => {}
+        }
+    }
+
+    /// Says what has changed with tailscaled and is no fault.
+    fn remark(&mut self, tailnet: &Tailnet) {
+        let old = &self.k.tailnet;
+        let mut lines = Vec::new();
+        if let Some(socket) = &tailnet.elsewhere {
+            if old.elsewhere.as_ref() != Some(socket) {
+                lines.push(format!(
+                    "tailscaled listens on {socket} and that is used; set the option `socket` to it"
+                ));
+            }
+        }
+        let upgraded = !self.version.is_empty() && self.version != tailnet.version;
+        if tailnet.api == Api::Answers {
+            if upgraded {
+                let (from, to) = (&self.version, &tailnet.version);
+                lines.push(format!("tailscaled was {from} and is {to} now"));
+            }
+            self.version.clone_from(&tailnet.version);
+        }
+        for line in lines {
+            self.tell(Notice::Remark(line));
         }
     }
 
@@ -329,24 +395,37 @@ impl Core {
         }
     }
 
+    /// Keeps what is wrong with tailscaled itself and is not cured up to date at any time.
+    fn name_what_tailscaled_does(&mut self, now: Time) {
+        let is = of_tailscaled(&self.k, now);
+        let (was, rest): (Vec<Fault>, _) = std::mem::take(&mut self.faults)
+            .into_iter()
+            .partition(Fault::is_of_tailscaled);
+        self.faults = rest;
+        for fault in is {
+            let known = was.iter().any(|f| f.id() == fault.id());
+            if !known {
+                self.tell(Notice::Fault {
+                    id: fault.id(),
+                    text: fault.to_string(),
+                    curable: false,
+                });
+            }
+            self.faults.push(fault);
+        }
+    }
+
     /// What a look in quiet times shows to be wrong, without any packet of ours.
     pub(super) fn sick(&self, now: Time) -> Option<String> {
         self.k.paths_read?;
-        diagnose(&self.k, now, now + Duration::from_nanos(1))
-            .into_iter()
-            .find(|f| f.curable() && !matches!(f, Fault::PinnedRoute { .. }))
-            .map(|f| f.to_string())
-            .or_else(|| self.unheard(now))
+        suspicion(&self.k, now, self.control_down()).or_else(|| self.unheard())
     }
 
     /// The control connection is not heard any more; its server may be down, which is asked at once
     /// and then now and then.
-    fn unheard(&self, now: Time) -> Option<String> {
+    fn unheard(&self) -> Option<String> {
         let (to, times) = self.k.standing(Purpose::Control).unheard?;
-        let named = |f: &Fault| matches!(f, Fault::ControlDown { .. });
-        let asked =
-            self.faults.iter().any(named) && now.saturating_sub(self.proved_at) < CONTROL_AGAIN;
-        (!asked)
+        (!self.control_down())
             .then(|| format!("the control connection to {to} is not heard ({times} times resent)"))
     }
 

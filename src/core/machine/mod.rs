@@ -3,8 +3,10 @@
 //! `Quiet -> Proving -> Curing -> Verifying -> Quiet`, and `Resting` where nothing can be done yet.
 
 mod cure;
+mod drill;
 mod hear;
 mod leave;
+mod outlook;
 mod prove;
 mod quiet;
 mod suspect;
@@ -13,7 +15,9 @@ mod verify;
 use std::time::Duration;
 
 use crate::core::budget::Budget;
-use crate::core::diagnosis::{diagnose, needs_person, LOST_FOR_SURE};
+use crate::core::diagnosis::{
+    diagnose, needs_person, of_tailscaled, suspicion, LOST_FOR_SURE, REFUSES_TOO_LONG,
+};
 use crate::core::episode::{Episode, History, Outcome};
 use crate::core::fault::Fault;
 use crate::core::ladder::{self, Cure, Next};
@@ -22,8 +26,8 @@ use crate::core::tailnet::{Api, Backend, Epoch, Purpose, Tailnet};
 use crate::core::uplink::{Family, Route, Uplink};
 use crate::core::verdict::{Change, Finding, Judgement, Scope, Verdict};
 use crate::core::{
-    Action, Effort, Event, Hop, Input, Knowledge, Look, Moment, Notice, Path, Policy, Report,
-    Steering, Time,
+    Action, Drilled, Effort, Event, Hop, Input, Knowledge, Look, Moment, Notice, Path, Policy,
+    Report, Steering, Time,
 };
 
 /// With the word of netifd or mwan3 that the path's uplink is down, and another uplink answering,
@@ -43,7 +47,12 @@ const ANSWER_COUNTS: Duration = Duration::from_secs(60);
 const CONTROL_FRESH: Duration = Duration::from_secs(5);
 
 /// How often tailscaled is looked at while it does not answer.
-const SILENT_EVERY: Duration = Duration::from_secs(2);
+const SILENT_EVERY: Duration = Duration::from_secs(1);
+
+/// Pauses between two questions to a control server that is down: doubled from the first to the
+/// last.
+const ASK_CONTROL_FIRST: Duration = Duration::from_secs(10);
+const ASK_CONTROL_LAST: Duration = Duration::from_secs(60);
 
 /// How often a cure's result is looked for.
 const VERIFY_EVERY: Duration = Duration::from_millis(150);
@@ -72,10 +81,6 @@ const VERDICTS_KEPT: usize = 128;
 
 /// How long a healthy tailnet may be waited for when nothing wrong can be named.
 const UNNAMED_PATIENCE: Duration = Duration::from_secs(10);
-
-/// A control server that did not answer is asked again after this long, while tailscaled's own
-/// connection to it is not heard.
-const CONTROL_AGAIN: Duration = Duration::from_secs(60);
 
 pub use leave::LEAVE_FOR;
 
@@ -132,8 +137,6 @@ pub struct Core {
     beat_family: Family,
     other_at: Time,
     return_at: Time,
-    /// When the last assessment began.
-    proved_at: Time,
     pulse_at: Time,
     signs: Signs,
     suspicion: Option<suspect::Suspicion>,
@@ -141,12 +144,19 @@ pub struct Core {
     again: bool,
     /// Look once more when a burst of events has settled.
     settle_at: Option<Time>,
+    /// When the control server is asked again while it is down, and the pause before that.
+    ask_control_at: Time,
+    ask_control_pause: Duration,
+    /// When it was asked last.
+    control_asked: Time,
     /// When the paths are asked for again while they are unknown.
     ask_paths_at: Time,
     /// Asked to end: nothing more is ordered.
     stopped: bool,
     /// The last process of tailscaled that was seen.
     pid: Option<u32>,
+    /// Its version, or that of one before; empty at first.
+    version: String,
     /// The path was moved and has not been read since.
     path_unread: bool,
     /// The second look at lost state was asked for and has not come.
@@ -160,6 +170,8 @@ pub struct Core {
     went_back: Option<Time>,
     flaps: u32,
     leave: leave::Leave,
+    /// What a drill has just turned the mark away from: it goes back there at once.
+    returning: Option<Drilled>,
     woken_for: Option<Time>,
     out: Vec<Action>,
 }
@@ -182,15 +194,18 @@ impl Core {
             beat_family: Family::V6,
             other_at,
             return_at: Time::ZERO,
-            proved_at: Time::ZERO,
             pulse_at: Time::ZERO,
             signs: Signs::default(),
             suspicion: None,
             again: false,
             settle_at: None,
+            ask_control_at: Time::ZERO,
+            ask_control_pause: ASK_CONTROL_FIRST,
+            control_asked: Time::ZERO,
             ask_paths_at: Time::ZERO,
             stopped: false,
             pid: None,
+            version: String::new(),
             path_unread: false,
             loss_asked: false,
             loss_unread: false,
@@ -199,6 +214,7 @@ impl Core {
             went_back: None,
             flaps: 0,
             leave: leave::Leave::default(),
+            returning: None,
             woken_for: None,
             out: Vec::new(),
         }
@@ -276,12 +292,15 @@ impl Core {
             if !self.ways_back().is_empty() {
                 at = at.min(self.return_at);
             }
-            if self.silent() {
-                at = at.min(now + SILENT_EVERY);
+            if self.control_down() {
+                at = at.min(self.ask_control_at);
             }
         }
         if let Some(sure) = self.loss_sure_at() {
             at = at.min(sure);
+        }
+        if matches!(self.stage, Stage::Quiet | Stage::Resting { .. }) && self.silent(now) {
+            at = at.min(now + SILENT_EVERY);
         }
         let deadlines = self
             .k
@@ -292,6 +311,7 @@ impl Core {
         let suspicion = self.suspicion_due().filter(|t| *t > now);
         at = deadlines
             .chain(self.settle_at)
+            .chain(self.drill_due())
             .chain(suspicion)
             .chain([self.pulse_at])
             .fold(at, Time::min);
@@ -317,6 +337,7 @@ impl Core {
             self.pulse_again(now);
             self.out.push(Action::Look(Look::Pulse));
         }
+        self.follow_drill(now);
         match self.stage.clone() {
             Stage::Quiet => self.quiet(now),
             Stage::Proving { since } => self.weigh(moment, since),
@@ -346,7 +367,7 @@ impl Core {
             Stage::Resting { until, .. } if until <= now => {
                 self.prove(now, "trying again".into());
             }
-            Stage::Resting { .. } => {}
+            Stage::Resting { .. } => self.look_at_silent(now),
         }
     }
 

@@ -18,7 +18,9 @@ impl Core {
     /// A burst has found the path silent: what it and the others have answered since the sign
     /// counts, so only what is still unknown is asked.
     pub(super) fn prove_suspicion(&mut self, now: Time, s: suspect::Suspicion, text: &str) {
-        self.begin_episode(now, format!("{}; {text}", s.why));
+        if self.episode.is_none() {
+            self.begin_episode(now, format!("{}; {text}", s.why));
+        }
         self.enter_proving(now, s.since);
         for f in Family::BOTH {
             let path = &self.k.path(f).judgement;
@@ -31,7 +33,7 @@ impl Core {
 
     fn enter_proving(&mut self, now: Time, since: Time) {
         self.stage = Stage::Proving { since };
-        self.proved_at = now;
+        self.control_asked = since;
         self.suspicion = None;
         self.ask_paths_at = now + Duration::from_secs(1);
         self.settle_at = None;
@@ -49,7 +51,7 @@ impl Core {
         if self.loss_unread || self.mend_first(now, since) {
             return;
         }
-        if self.path_unread {
+        if self.path_unread || self.return_from_drill(now, since) {
             return;
         }
         if self.k.paths_read.is_none_or(|t| t < since) && self.ask_paths_at <= now {
@@ -154,6 +156,9 @@ impl Core {
     /// The evidence is in. Takes the next cure, waits, or ends the episode.
     pub(super) fn decide(&mut self, moment: Moment, since: Time, faults: Vec<Fault>) {
         let now = moment.now;
+        if self.drill_waits(now, &faults) {
+            return;
+        }
         self.name_faults(&faults);
         if faults
             .iter()
@@ -183,11 +188,12 @@ impl Core {
             };
         }
         let control = self.k.control_answers(since);
-        let tried = self
+        let mut tried = self
             .episode
             .as_ref()
             .map(|e| e.tried.clone())
             .unwrap_or_default();
+        tried.nudge_missing |= self.k.tailnet.abilities.debug == Some(false);
         let next = ladder::next(&faults, &self.policy.allowed, &tried, control);
         if let Some((cures, until)) = self.still_working(now, &next) {
             self.stage = Stage::Verifying {
@@ -197,11 +203,19 @@ impl Core {
             };
             return;
         }
+        let too_far = |n: &Next| match n {
+            Next::Do(cures) => *cures == [Cure::Restart],
+            Next::Useless(_) | Next::Nothing(_) => true,
+            Next::AwaitControl => false,
+        };
+        if self.k.drilled.is_some() && too_far(&next) {
+            return self.cut_drill(now, "only a restart of tailscaled could help there".into());
+        }
         match next {
             Next::Do(cures) if cures == [Cure::Restart] => {
                 let daemon = faults
                     .iter()
-                    .any(|f| matches!(f, Fault::DaemonGone | Fault::DaemonHung));
+                    .any(|f| matches!(f, Fault::DaemonGone | Fault::DaemonHung { .. }));
                 // A restart while control is down ends a tailnet that still works (measured), so
                 // its answer must be of just now.
                 if daemon || self.k.control_answers(now.saturating_sub(CONTROL_FRESH)) {
@@ -246,20 +260,18 @@ impl Core {
             .then(|| (running.iter().map(|(c, _)| *c).collect(), until))
     }
 
-    fn rounds_over(&self) -> bool {
+    pub(super) fn rounds_over(&self) -> bool {
         !self.k.verdicts.values().any(|j| j.pending())
             && !self.k.paths.iter().any(|p| p.judgement.pending())
     }
 
     pub(super) fn name_faults(&mut self, faults: &[Fault]) {
-        self.faults = faults.to_vec();
+        let before = std::mem::replace(&mut self.faults, faults.to_vec());
         for f in faults {
-            if self.episode.as_mut().is_some_and(|e| e.name(f)) {
-                self.out.push(Action::Tell(Notice::Fault {
-                    id: f.id(),
-                    text: f.to_string(),
-                    curable: f.curable(),
-                }));
+            // What goes on for long is said once, not in each episode.
+            let told = f.is_of_tailscaled() && before.iter().any(|old| old.id() == f.id());
+            if self.episode.as_mut().is_some_and(|e| e.name(f)) && !told {
+                self.tell_fault(f);
             }
         }
     }

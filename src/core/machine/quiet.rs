@@ -19,9 +19,8 @@ impl Core {
             self.other_at = now + self.policy.other_interval;
             self.beat_others(now);
         }
-        if self.silent() && self.since_look(now) >= SILENT_EVERY {
-            self.out.push(Action::Look(Look::Tailnet));
-        }
+        self.look_at_silent(now);
+        self.ask_control(now);
         let well = self.faults.is_empty() && self.k.tailnet.api == Api::Answers;
         self.budget.health(now, well, &self.policy.limits);
         if self
@@ -76,8 +75,45 @@ impl Core {
         }
     }
 
-    pub(super) fn silent(&self) -> bool {
-        matches!(self.k.tailnet.api, Api::Gone | Api::Hung)
+    /// True while tailscaled does not answer and it is not yet clear why.
+    pub(super) fn silent(&self, now: Time) -> bool {
+        match self.k.tailnet.api {
+            Api::Gone | Api::Hung => true,
+            Api::Refuses(_) => now.saturating_sub(self.k.api_since) <= REFUSES_TOO_LONG,
+            Api::Unknown | Api::Answers => false,
+        }
+    }
+
+    pub(super) fn look_at_silent(&mut self, now: Time) {
+        if self.silent(now) && self.since_look(now) >= SILENT_EVERY {
+            self.out.push(Action::Look(Look::Tailnet));
+        }
+    }
+
+    /// The control server alone is down, as far as is known.
+    pub(super) fn control_down(&self) -> bool {
+        let named = |f: &Fault| matches!(f, Fault::ControlDown { .. });
+        self.faults.iter().any(named) && !self.k.control_answers(self.control_asked)
+    }
+
+    /// Asks a control server that is down from time to time: nothing else tells of its return.
+    fn ask_control(&mut self, now: Time) {
+        if !self.control_down() {
+            self.ask_control_pause = ASK_CONTROL_FIRST;
+            self.ask_control_at = now + self.ask_control_pause;
+            return;
+        }
+        if self.ask_control_at > now {
+            return;
+        }
+        self.control_asked = now;
+        self.ask_control_at = now + self.ask_control_pause;
+        self.ask_control_pause = (self.ask_control_pause * 2).min(ASK_CONTROL_LAST);
+        for f in Family::BOTH {
+            if let Some(name) = self.k.path_uplink(f).map(|u| u.name.clone()) {
+                self.probe_uplink(now, &name, f, Effort::Burst);
+            }
+        }
     }
 
     pub(super) fn since_look(&self, now: Time) -> Duration {
@@ -114,7 +150,7 @@ impl Core {
     }
 
     /// How long the better uplink must be open, grown by each way back that broke.
-    fn hold(&self) -> Duration {
+    pub(super) fn hold(&self) -> Duration {
         self.policy.hold * 2u32.pow(self.flaps)
     }
 
@@ -123,8 +159,15 @@ impl Core {
         if self.return_at <= now {
             self.return_at = now + every;
             for (f, name) in better {
-                self.probe_uplink(now, name, *f, Effort::Beat);
+                // Begun anew before its end, a round without an answer would never be one.
+                if !self.k.verdict(name, *f).is_some_and(Judgement::pending) {
+                    self.probe_uplink(now, name, *f, Effort::Beat);
+                }
             }
+        }
+        if self.k.drilled.is_some() {
+            // Looked at so that a stop knows of it; the drill itself says when to go back.
+            return;
         }
         let stable = better
             .iter()
@@ -160,43 +203,40 @@ impl Core {
             uplink.device,
             self.hold().as_secs()
         );
-        let mut cures = Vec::new();
-        for f in Family::BOTH {
-            let Some(from) = self.k.steering[f.at()].to.clone() else {
-                continue;
-            };
+        let families: Vec<Family> = Family::BOTH
+            .into_iter()
+            .filter(|f| self.k.steering[f.at()].to.is_some())
             // The families are probed together; the second answer is a moment old or to come.
-            if !self.stable(now, name, f, self.return_every() * 2) {
-                continue;
-            }
-            let by_main = self
-                .k
-                .main_default(f)
-                .is_some_and(|u| u.name == uplink.name);
-            let to = match by_main {
-                true => None,
-                false => Knowledge::hop(&uplink, f),
-            };
-            let keep = (from.device != uplink.device).then_some(from);
-            self.left[f.at()] = None;
-            cures.push((Cure::Steer(f), Steering { to, keep }));
-        }
-        if cures.is_empty() {
+            .filter(|f| self.stable(now, name, *f, self.return_every() * 2))
+            .collect();
+        if families.is_empty() {
             return;
         }
         self.went_back = Some(now);
         self.begin_episode(now, format!("{held}: going back to it"));
-        let why = held;
+        self.move_back(now, &uplink, &families, &held);
+    }
+
+    /// Orders the move of these families to `uplink`, and keeps the flows of the way that they leave
+    /// alive.
+    pub(super) fn move_back(&mut self, now: Time, uplink: &Uplink, families: &[Family], why: &str) {
         self.out.push(Action::Look(Look::Tailnet));
-        let moves = cures.iter().map(|(c, _)| *c).collect();
-        for (cure, steering) in cures {
-            if let Cure::Steer(f) = cure {
-                self.order_steer(now, f, steering, &why);
-            }
+        for f in families {
+            let main = self.k.main_default(*f);
+            let by_main = main.is_some_and(|u| u.name == uplink.name);
+            let to = match by_main {
+                true => None,
+                false => Knowledge::hop(uplink, *f),
+            };
+            let by_path = || Knowledge::hop(self.k.path_uplink(*f)?, *f);
+            let from = self.k.steering[f.at()].to.clone().or_else(by_path);
+            let keep = from.filter(|from| from.device != uplink.device);
+            self.left[f.at()] = None;
+            self.order_steer(now, *f, Steering { to, keep }, why);
         }
         self.stage = Stage::Curing {
             since: now,
-            waiting: moves,
+            waiting: families.iter().map(|f| Cure::Steer(*f)).collect(),
             until: now + CURE_LIMIT,
         };
     }

@@ -19,20 +19,26 @@ impl Core {
 
     pub(super) fn check(&mut self, moment: Moment, since: Time, until: Time, after: &[Cure]) {
         let now = moment.now;
+        let mut faults = diagnose(&self.k, now, since);
         if self.healthy(since) {
+            // The control server's silence may be known only now.
+            faults.retain(|f| !f.curable());
+            self.name_faults(&faults);
             return self.heal(now);
         }
         if self.mend_first(now, since) {
             return;
         }
-        let faults = diagnose(&self.k, now, since);
         if self.control_has_answered(since, &faults) {
             self.name_faults(&faults);
             return self.cure(now, since, &[Cure::Renew], &faults);
         }
         let hopeless =
             |f: &Fault| matches!(f, Fault::NeedsPerson { .. } | Fault::OutsideDown { .. });
-        if faults.iter().any(hopeless) {
+        let dead = |f: &Fault| matches!(f, Fault::DaemonGone | Fault::DaemonHung { .. });
+        // No act but a restart wakes it, and the acts before need not be waited for.
+        let restart_now = faults.iter().any(dead) && !after.contains(&Cure::Restart);
+        if faults.iter().any(hopeless) || restart_now {
             return self.decide(moment, since, faults);
         }
         // What the kernel has lost does not come back by waiting.
@@ -93,23 +99,33 @@ impl Core {
     }
 
     pub(super) fn heal(&mut self, now: Time) {
+        if self.k.drilled.is_some() {
+            return self.drill_well(now);
+        }
         let acted = self.episode.as_ref().is_some_and(|e| !e.acts.is_empty());
+        let stays = !self.faults.is_empty() && !self.faults.iter().any(Fault::curable);
         self.end(
             now,
             match acted {
                 true => Outcome::Healed,
+                false if stays => Outcome::NotOurs,
                 false => Outcome::Passed,
             },
         );
     }
 
-    pub(super) fn end(&mut self, now: Time, outcome: Outcome) {
+    /// Nothing more is to be done for now.
+    pub(super) fn rest_quietly(&mut self, now: Time) {
         self.stage = Stage::Quiet;
         self.rests = 0;
         self.again = false;
         self.beat_at = now + self.policy.interval;
         self.return_at = now;
         self.faults.retain(|f| !f.curable());
+    }
+
+    pub(super) fn end(&mut self, now: Time, outcome: Outcome) {
+        self.rest_quietly(now);
         // What was kept for the flows of the old way is not needed any more.
         for f in Family::BOTH {
             if self.k.steering[f.at()].keep.take().is_some() {
@@ -121,11 +137,12 @@ impl Core {
             return;
         };
         e.ended = Some((now, outcome));
+        let rehearsed = self.close_drill(now, &mut e);
         // A look that found nothing at all is no episode worth keeping.
-        if e.acts.is_empty() && e.faults.is_empty() {
+        if e.acts.is_empty() && e.faults.is_empty() && e.drill.is_none() {
             return self.tell(Notice::Well);
         }
-        if outcome != Outcome::NeedsPerson {
+        if matches!(outcome, Outcome::Healed | Outcome::Passed) && !rehearsed {
             self.tell(Notice::Healed {
                 seconds: e.lasted(now).as_secs_f64(),
                 text: outcome.word().to_string(),
