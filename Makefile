@@ -5,10 +5,11 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help deps lint unit shell static lab-parts demo scenarios test clean
 
-# The lab's binaries: the programs as they are shipped, and the doubles of OpenWrt's own.
+# The lab's binaries: the programs as they are shipped, the doubles of OpenWrt's own, and the prober alone.
 LAB_BIN := target/lab/bin
 DOUBLES := ubusd netifd ubus
 OURS := tailover tailover-fetch
+EXAMPLE := bursts
 
 # Every shell file, by its first line where the name does not tell.
 SCRIPTS := $(wildcard tools/*.sh tests/shell/*.sh tests/shell/lib/*.sh lab/*.sh lab/run) .ci/run \
@@ -41,9 +42,10 @@ static: ## the static binaries for this machine's CPU, target/static/tailover an
 lab-parts: static ## what the lab is made of: tailscale, headscale, derper, doubles
 	@# In the profile of the unit tests, which have built most of it already.
 	cargo build --locked -p tailover-lab-doubles
+	cargo build --locked --example $(EXAMPLE)
 	mkdir -p $(LAB_BIN)
 	@# A new file each time: the old one may be running.
-	for file in $(DOUBLES:%=target/debug/%) $(OURS:%=target/static/%); do \
+	for file in $(DOUBLES:%=target/debug/%) $(OURS:%=target/static/%) target/debug/examples/$(EXAMPLE); do \
 		name="$$(basename "$$file")"; \
 		cp "$$file" "$(LAB_BIN)/$$name.new"; \
 		mv "$(LAB_BIN)/$$name.new" "$(LAB_BIN)/$$name"; \

@@ -68,6 +68,10 @@ _HELLO4 = "-p tcp --dport 443 -m u32 --u32 0>>22&0x3C@12>>26&0x3C@0>>24=0x16"
 _HELLO6 = "-p tcp --dport 443 -m u32 --u32 52>>26&0x3C@40>>24=0x16"
 
 
+# Where each kind of portal listens, without and with TLS.
+_PORTALS = {"portal": (80, 443), "redirect": (8080, 8443), "mute": (9080, 9443)}
+
+
 class IspHost:
     """One running ISP. Each fault lasts until `restore`."""
 
@@ -97,8 +101,10 @@ class IspHost:
         servers = [f"--server={server}" for server in plan.PUBLIC_DNS[:2]]
         listen = f"--listen-address={spec.gateway},{spec.gateway6}"
         self.host.spawn("dns", internet.dnsmasq("--no-resolv", listen, *servers))
-        web = [sys.executable, "-m", "lab.web", "portal", "--cert", STATE / "ipify.pem"]
-        self.host.spawn("portal", ["env", "-C", TREE_INSIDE, *web, spec.gateway])
+        for kind, ports in _PORTALS.items():
+            web = [sys.executable, "-m", "lab.web", kind, "--cert", STATE / "ipify.pem"]
+            command = ["env", "-C", TREE_INSIDE, *web, spec.gateway, "--ports", *map(str, ports)]
+            self.host.spawn(kind, command)
 
     def _restore_tables(self, tool, text):
         filled = text.format(public=self.public, **vars(self.spec))
@@ -122,20 +128,33 @@ class IspHost:
             "-A fault ! -d {gateway6} -j REJECT --reject-with icmp6-no-route",
         )
 
-    def portal(self):
-        """Answers port 80 and 443 itself, resolves names, drops all the rest."""
+    def portal(self, kind="portal"):
+        """Answers port 80 and 443 itself, resolves names, drops all the rest.
+
+        `kind` as lab.web has them: "portal", "redirect" or "mute".
+        """
+        plain, secure = _PORTALS[kind]
         lines = ["-A fault -p udp --dport 53 -d {gateway} -j RETURN"]
         lines += ["-A fault -i up0 -s {resolvers} -j RETURN"]
-        lines += ["-A fault -p tcp -m multiport --dports 80,443 -d {gateway} -j RETURN"]
+        lines += [f"-A fault -p tcp -m multiport --dports {plain},{secure} -d {{gateway}} -j RETURN"]
         lines += ["-A fault -j DROP"]
         self._fault4(*lines)
         self._fault6("-A fault -p ipv6-icmp -j RETURN", "-A fault -j DROP")
         # A flow that was there before the portal is not led to it, only cut.
+        lead = "iptables -t nat -A fault -p tcp --dport {} -j DNAT --to-destination {}:{}\n"
         self.host.sh(
             "iptables -t nat -F fault\n"
-            "iptables -t nat -A fault -p tcp -m multiport --dports 80,443"
-            f" -j DNAT --to-destination {self.spec.gateway}"
+            + lead.format(80, self.spec.gateway, plain)
+            + lead.format(443, self.spec.gateway, secure)
         )
+
+    def portal_that_redirects(self):
+        """The same, with every request led to a login page elsewhere."""
+        self.portal("redirect")
+
+    def portal_that_is_mute(self):
+        """The same, with every connection accepted and nothing said on it."""
+        self.portal("mute")
 
     def names_dead(self):
         """Its resolver answers nothing, and no query gets through to any other."""

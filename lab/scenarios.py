@@ -8,7 +8,7 @@ tailover, which prove the lab itself, and the list of all.
 import time
 from dataclasses import dataclass
 
-from . import drills, failback, footprint, losses, naming, plan, rescues, tailscaled
+from . import drills, failback, footprint, losses, naming, plan, rescues, tailscaled, verdicts
 from .hosts import wait_until
 from .steps import (
     PATIENCE,
@@ -239,6 +239,14 @@ SCENARIOS = [
     Scenario(rescues.ubusd_reborn, tailover=True),
     Scenario(rescues.hotplug_is_quick, tailover=True),
     Scenario(naming.naming_short, tailover=True),
+    Scenario(verdicts.names_dead, tailover=True, rare=True),
+    Scenario(verdicts.names_dead_and_forgotten, tailover=True, rare=True),
+    Scenario(verdicts.tls_broken, tailover=True, rare=True),
+    Scenario(verdicts.mtu_black_hole, tailover=True, rare=True),
+    Scenario(verdicts.portal_that_redirects, tailover=True, rare=True),
+    Scenario(verdicts.portal_that_is_mute, tailover=True, rare=True),
+    Scenario(verdicts.login_at_a_portal, tailover=True, rare=True),
+    Scenario(verdicts.bursts_under_loss, tailover=True, rare=True),
     # The control server is started anew under it, which may cost a restart.
     Scenario(footprint.idle_memory, tailover=True, restarts=1),
     Scenario(footprint.idle_cost, tailover=True),

@@ -1,7 +1,9 @@
 """Small web servers of the lab, run as a program of their own in a host.
 
 `address` answers as https://api.ipify.org?format=json does: {"ip": "..."}.
-`portal` answers every request with a page of its own and 200, on 80 and 443.
+Portals: `portal` answers every request with a page of its own and 200, `redirect`
+leads every request to a login page elsewhere, `mute` accepts every connection and
+says nothing on it. All listen on two ports, without and with TLS.
 """
 
 import argparse
@@ -10,6 +12,7 @@ import socket
 import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import BaseRequestHandler
 
 
 class AddressHandler(BaseHTTPRequestHandler):
@@ -40,6 +43,31 @@ class PortalHandler(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+class RedirectHandler(BaseHTTPRequestHandler):
+    """Leads everything to its login page."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.send_response(302)
+        self.send_header("Location", "http://login.portal.lab/")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_POST = do_HEAD = do_PUT = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+class MuteHandler(BaseRequestHandler):
+    """Takes what comes and never answers."""
+
+    def handle(self):
+        while self.request.recv(4096):
+            pass
 
 
 def reply(handler, kind, text):
@@ -76,18 +104,29 @@ class _Server(ThreadingHTTPServer):
             pass
 
 
+_HANDLERS = {
+    "address": AddressHandler,
+    "portal": PortalHandler,
+    "redirect": RedirectHandler,
+    "mute": MuteHandler,
+}
+
+
 def main():
     """Serves until killed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("kind", choices=["address", "portal"])
+    parser.add_argument("kind", choices=sorted(_HANDLERS))
     parser.add_argument("addresses", nargs="+")
     parser.add_argument("--cert", required=True, help="certificate and key in one PEM file")
+    parser.add_argument("--ports", nargs=2, type=int, default=[80, 443], metavar="PORT")
     options = parser.parse_args()
-    handler = {"address": AddressHandler, "portal": PortalHandler}[options.kind]
+    handler = _HANDLERS[options.kind]
+    # Who says nothing shakes no hands either.
+    certificate = None if handler is MuteHandler else options.cert
     servers = []
     for address in options.addresses:
-        servers.append(_Server(address, 80, handler))
-        servers.append(_Server(address, 443, handler, options.cert))
+        servers.append(_Server(address, options.ports[0], handler))
+        servers.append(_Server(address, options.ports[1], handler, certificate))
     threads = [threading.Thread(target=server.serve_forever) for server in servers]
     for thread in threads:
         thread.start()

@@ -73,6 +73,26 @@ fn a_slow_control_server_is_waited_for_and_no_longer() {
 }
 
 #[test]
+fn control_is_not_renewed_while_its_name_cannot_be_resolved() {
+    let mut w = settled();
+    w.names_up = false;
+    w.inject(Fault::Dark {
+        uplink: 0,
+        told: Some(2000),
+    });
+    w.run(60 * S);
+    assert!(named(&w).contains(&"names-dead"), "{:?}", named(&w));
+    assert_eq!(w.count(|a| *a == Action::Nudge), 1);
+    assert_eq!(w.count(|a| matches!(a, Action::Renew | Action::Restart)), 0);
+    w.names_up = true;
+    w.run(70 * S);
+    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    assert_eq!(w.count(|a| *a == Action::Renew), 1);
+    w.run(70 * S);
+    assert!(w.core.faults().is_empty(), "{:?}", w.core.faults());
+}
+
+#[test]
 fn a_dark_wan_is_found_without_any_event() {
     let mut w = settled();
     w.inject(Fault::Dark {

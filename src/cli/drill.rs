@@ -90,7 +90,7 @@ async fn follow(socket: &Path, mut signals: Signals, limit: Duration) -> u8 {
         };
         for line in lines(&drill) {
             if !told.contains(&line) {
-                say(&line);
+                say(line.as_str());
                 told.push(line);
             }
         }

@@ -27,7 +27,7 @@ impl History {
             Err(code) => return code,
         };
         if self.json {
-            say(&answer);
+            say(answer);
             return OK;
         }
         let episodes = answer["episodes"].as_array().cloned().unwrap_or_default();

@@ -68,6 +68,7 @@ pub fn diagnose(k: &Knowledge, now: Time, since: Time) -> Vec<Fault> {
         // Its flows take the router's ordinary rules; the marked path says nothing of them.
         faults.push(Fault::Userspace);
         faults.extend(of_tailscaled(k, now));
+        faults.extend(shown(k));
         return faults;
     }
     // What ends soon after its start has no flows to judge, and is its supervisor's to start.
@@ -89,6 +90,7 @@ pub fn diagnose(k: &Knowledge, now: Time, since: Time) -> Vec<Fault> {
         faults.extend(stale_paths(k));
     }
     faults.extend(of_tailscaled(k, now));
+    faults.extend(shown(k));
     faults
 }
 
@@ -111,6 +113,46 @@ pub fn of_tailscaled(k: &Knowledge, now: Time) -> Vec<Fault> {
         faults.push(Fault::OtherHand {
             why: format!("{starts} times in {minutes} minutes; {hands}"),
         });
+    }
+    faults
+}
+
+/// What the newest full rounds over the path show to be wrong although it is open. None of it can
+/// be cured here.
+pub fn shown(k: &Knowledge) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    if needs_person(k).is_some() {
+        return faults;
+    }
+    let mut add = |fault: Fault| {
+        // One cable carries both families: once is enough.
+        if !faults.iter().any(|f: &Fault| f.id() == fault.id()) {
+            faults.push(fault);
+        }
+    };
+    for family in Family::BOTH {
+        let path = k.path(family);
+        let Some(route) = path.route.as_ref() else {
+            continue;
+        };
+        if !path.judgement.verdict.is_open() {
+            continue;
+        }
+        if let Some(why) = &path.judgement.flaws.names {
+            add(Fault::NamesDead { why: why.clone() });
+        }
+        let flaws = k.way_flaws(family);
+        let uplink = k.name_device(&route.device);
+        if let Some(why) = flaws.clock.clone() {
+            add(Fault::ClockWrong { why });
+        }
+        if let Some(why) = flaws.tls.clone() {
+            let uplink = uplink.clone();
+            add(Fault::TlsBroken { uplink, why });
+        }
+        if let Some(why) = flaws.large.clone() {
+            add(Fault::MtuBlackHole { uplink, why });
+        }
     }
     faults
 }
@@ -177,6 +219,17 @@ fn offline_for(k: &Knowledge, now: Time) -> Option<Duration> {
     let seen = k.tailnet_read.unwrap_or(now);
     let since = k.offline_since?.max(k.epoch.since);
     Some(seen.saturating_sub(since)).filter(|t| *t >= OFFLINE_TOO_LONG)
+}
+
+/// True for a fault that [`shown`] gives.
+pub fn is_shown(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::NamesDead { .. }
+            | Fault::TlsBroken { .. }
+            | Fault::MtuBlackHole { .. }
+            | Fault::ClockWrong { .. }
+    )
 }
 
 /// Why nothing is to be done before a person acts.
@@ -289,6 +342,14 @@ fn control_down(k: &Knowledge, now: Time, since: Time, pinned: bool) -> Option<F
     }
     let offline = k.tailnet.online == Some(false) || k.standing(Purpose::Control).fresh == 0;
     if !offline || now < since {
+        return None;
+    }
+    // Where no handshake succeeds, the control server's says nothing of the control server.
+    let unspoken = |f: &Family| {
+        let flaws = k.way_flaws(*f);
+        flaws.tls_doubt || flaws.clock.is_some() || flaws.large.is_some()
+    };
+    if Family::BOTH.iter().any(unspoken) {
         return None;
     }
     k.control_failure(since)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::flaws::Flaws;
 use super::signs::Resending;
 use super::starts::Starts;
 use super::tailnet::{Epoch, Tailnet};
@@ -83,7 +84,7 @@ impl Knowledge {
     }
 
     /// Uplinks proved open at or after `since`, the preferred first; those over which the control
-    /// server answers before those where it does not.
+    /// server answers before those where it does not, and those without a flaw before the others.
     pub fn open_uplinks(&self, family: Family, since: Time) -> Vec<&Uplink> {
         let open = |u: &&Uplink| {
             !self.drilled(&u.device, family)
@@ -93,10 +94,10 @@ impl Knowledge {
         };
         let mut found: Vec<&Uplink> = self.uplinks.iter().filter(open).collect();
         found.sort_by_key(|u| {
-            let refused = self
-                .verdict(&u.name, family)
-                .is_some_and(|j| matches!(j.control, Some((Err(_), t)) if t >= since));
-            refused
+            let judgement = self.verdict(&u.name, family);
+            let refused =
+                judgement.is_some_and(|j| matches!(j.control, Some((Err(_), t)) if t >= since));
+            (refused, judgement.is_some_and(|j| j.flaws.any()))
         });
         found
     }
@@ -170,6 +171,14 @@ impl Knowledge {
             .map(|((name, _), _)| name.clone())
     }
 
+    /// True when tailscaled could make a new control connection: the server answers, and so does
+    /// a resolver, if its name is needed. A new control client has forgotten the addresses that
+    /// the old one knows (measured), so with dead names it is worse than none.
+    pub fn control_within_reach(&self, since: Time) -> bool {
+        let resolved = |p: &Path| p.judgement.resolved.is_some_and(|t| t >= since);
+        self.control_answers(since) && self.paths.iter().any(resolved)
+    }
+
     /// True when the control server answered over the way that the path takes now.
     pub fn control_answers(&self, since: Time) -> bool {
         self.path_judgements().any(|j| j.control_since(since))
@@ -189,6 +198,22 @@ impl Knowledge {
             let uplink = self.path_uplink(f).and_then(|u| self.verdict(&u.name, f));
             std::iter::once(&self.path(f).judgement).chain(uplink)
         })
+    }
+
+    /// What full rounds showed of the way that the path of `family` takes: of its uplink, where
+    /// that is known to be open, because more is asked over it; else of the path itself.
+    pub fn way_flaws(&self, family: Family) -> &Flaws {
+        let uplink = self.path_uplink(family);
+        let judgement = uplink.and_then(|u| self.verdict(&u.name, family));
+        match judgement.filter(|j| j.verdict.is_open()) {
+            Some(j) => &j.flaws,
+            None => &self.path(family).judgement.flaws,
+        }
+    }
+
+    /// True unless the router's own resolver was found not to answer.
+    pub fn names_work(&self) -> bool {
+        self.paths.iter().all(|p| p.judgement.flaws.names.is_none())
     }
 
     /// The uplink whose device the path of `family` uses.

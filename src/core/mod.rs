@@ -9,6 +9,7 @@ pub mod diagnosis;
 pub mod episode;
 pub mod evidence;
 pub mod fault;
+pub mod flaws;
 mod knowledge;
 pub mod ladder;
 mod machine;

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::flaws::{Clues, Flaws, Tls};
 use super::{Effort, Family, Time};
 
 /// What a round of probes says of an uplink or of the path.
@@ -10,6 +11,8 @@ use super::{Effort, Family, Time};
 pub enum Verdict {
     /// An answer came from beyond the gateway that a captive portal cannot give.
     Open,
+    /// The same, but no resolver answers: enough for a tailscaled that knows its addresses.
+    DnsDead,
     /// Something answers in the outside's place.
     Portal,
     /// Nothing came back in time.
@@ -19,10 +22,18 @@ pub enum Verdict {
     Unknown,
 }
 
+impl Verdict {
+    /// True when packets get out and answers come back.
+    pub fn is_open(self) -> bool {
+        matches!(self, Verdict::Open | Verdict::DnsDead)
+    }
+}
+
 impl std::fmt::Display for Verdict {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         f.write_str(match self {
             Verdict::Open => "open",
+            Verdict::DnsDead => "dns-dead",
             Verdict::Portal => "portal",
             Verdict::Closed => "closed",
             Verdict::Unknown => "unknown",
@@ -56,7 +67,7 @@ pub enum By {
     Derp,
     /// HTTPS with a checked certificate, or an external-address service over HTTPS.
     Https,
-    /// Plain HTTP target; a portal can answer it.
+    /// Plain HTTP target that refuses a path it does not know; still, a portal can answer it.
     Http,
     /// `generate_204` with the challenge header answered rightly.
     Challenge,
@@ -88,6 +99,19 @@ pub enum Finding {
     Intercepted { target: String, what: String },
     /// No answer, or a refusal.
     Failed { by: By, target: String, why: String },
+    /// TCP opened to a target, and a conversation on it begins. Whatever stands in between can
+    /// complete a connection, so that alone proves nothing.
+    Opened,
+    /// Somebody talked on an opened connection, or the conversation was not tried for a reason of
+    /// our own, such as a program that is not installed.
+    Talked,
+    /// How TLS went on a connection to `target`.
+    Tls { target: String, end: Tls },
+    /// Whether a resolver of this scope answers: the uplink's own, or for the path the router's.
+    /// The path says yes too where tailscaled needs no name.
+    Names(Result<(), String>),
+    /// Whether a packet of 1,400 bytes passes, where small ones do just then.
+    Large(Result<(), String>),
     /// Whether the control server answered a TLS handshake and a request over this scope.
     Control(Result<(), String>),
     /// There is nobody to ask in this family: the round says nothing.
@@ -110,6 +134,12 @@ impl Finding {
             Finding::Failed { target, why, .. } => (target.as_str(), why.clone()),
             Finding::Control(Ok(())) => ("the control server", "answered".into()),
             Finding::Control(Err(why)) => ("the control server", why.clone()),
+            Finding::Names(Ok(())) => ("names", "a resolver answers".into()),
+            Finding::Names(Err(why)) => ("names", why.clone()),
+            Finding::Large(Ok(())) => ("a large packet", "passed".into()),
+            Finding::Large(Err(why)) => ("a large packet", why.clone()),
+            // What came of the conversation is told by itself.
+            Finding::Opened | Finding::Talked | Finding::Tls { .. } => return None,
             Finding::Nobody | Finding::Over => return None,
         };
         Some((target.to_string(), outcome))
@@ -137,18 +167,29 @@ pub struct Judgement {
     pub judged_at: Option<Time>,
     /// Shortest answer of the last round.
     pub rtt: Option<Duration>,
-    /// One short line for people: what answered, or what did not.
+    /// One short line for people: what answered, or what did not, and the flaws.
     pub evidence: String,
+    /// The same without the flaws.
+    answer: String,
     /// What came of each probe of the last round: whom it asked, and what was seen.
     pub results: Vec<(String, String)>,
+    /// The round that they belong to: those of the one before stay until there are others.
+    results_of: u32,
     /// Newest public address shown by STUN or by an address service.
     pub public: Option<IpAddr>,
     /// Whether the control server answers here, and since when that is known.
     pub control: Option<(Result<(), String>, Time)>,
+    /// When a resolver last answered.
+    pub resolved: Option<Time>,
+    /// What is wrong with the way although it is open, as the newest full round has it.
+    pub flaws: Flaws,
     /// Addresses seen, with the kind of probe that showed them. An address service may be reached by
     /// a proxy that STUN does not know: each kind is compared with itself only.
     seen: Vec<(By, IpAddr)>,
     round: Option<Round>,
+    /// What the newest full round has gathered, with its number. It goes on after the verdict: a
+    /// handshake takes longer than a datagram.
+    clues: Option<(u32, Clues)>,
 }
 
 #[derive(Clone, Debug)]
@@ -160,6 +201,9 @@ struct Round {
     likely: bool,
     weak: bool,
     portal: bool,
+    /// Conversations begun on connections that had opened, and whether anybody talked.
+    opened: bool,
+    talked: bool,
     failures: u16,
 }
 
@@ -175,7 +219,6 @@ pub enum Change {
 impl Judgement {
     /// Starts a round of that effort. Its verdict is due at `deadline` at the latest.
     pub fn begin(&mut self, id: u32, deadline: Time, effort: Effort) {
-        self.results.clear();
         self.round = Some(Round {
             id,
             deadline,
@@ -184,8 +227,13 @@ impl Judgement {
             likely: false,
             weak: false,
             portal: false,
+            opened: false,
+            talked: false,
             failures: 0,
         });
+        if effort == Effort::Burst {
+            self.clues = Some((id, Clues::default()));
+        }
     }
 
     /// The path by this uplink has answered: an uplink that is open is so still.
@@ -199,6 +247,11 @@ impl Judgement {
     /// True while a round has not come to its verdict.
     pub fn pending(&self) -> bool {
         self.round.is_some()
+    }
+
+    /// True while a full round still gathers flaws. Its verdict may be out already.
+    pub fn gathering(&self) -> bool {
+        self.clues.is_some()
     }
 
     /// True while a round runs in which the control server is asked.
@@ -222,13 +275,14 @@ impl Judgement {
     ///
     /// An answer that comes after the verdict still acquits: the uplink is slow, not dead.
     pub fn take(&mut self, now: Time, id: u32, finding: Finding) -> Change {
-        if self.round.as_ref().is_some_and(|r| r.id == id) && self.results.len() < RESULTS {
-            self.results.extend(finding.words());
+        if self.round.as_ref().is_some_and(|r| r.id == id) {
+            self.note_result(id, &finding);
         }
         if let Finding::Control(result) = finding {
             self.control = Some((result, now));
             return Change::Nothing;
         }
+        let gathered = self.gather(now, id, &finding);
         let current = self.round.as_ref().is_some_and(|r| r.id == id);
         let mut change = Change::Nothing;
         match &finding {
@@ -246,24 +300,20 @@ impl Judgement {
                     r.proved |= by.proves();
                     r.likely |= by.likely();
                     r.weak |= matches!(by, By::Tcp | By::Http);
+                    r.talked |= !matches!(by, By::Tcp | By::Stun);
                 }
                 let better = self.rtt.is_none_or(|old| *rtt < old);
-                if !current || better || self.verdict != Verdict::Open {
+                if !current || better || !self.verdict.is_open() {
                     self.rtt = Some(*rtt);
                 }
-                if !current && by.proves() && self.verdict == Verdict::Closed {
-                    self.rule(
-                        now,
-                        Verdict::Open,
-                        format!("{target} answered late, after {} ms", rtt.as_millis()),
-                    );
-                    return Change::Verdict;
+                let shut = matches!(self.verdict, Verdict::Closed | Verdict::Portal);
+                if !current && by.proves() && shut {
+                    let text = format!("{target} answered late, after {} ms", rtt.as_millis());
+                    return self.open(now, text, Change::Nothing);
                 }
                 if current {
                     let text = format!("{target} answered in {} ms", rtt.as_millis());
-                    let settled = self.round.as_ref().is_some_and(|r| r.proved)
-                        || self.round.as_ref().is_some_and(|r| r.likely && !r.portal);
-                    if settled {
+                    if self.round.as_ref().is_some_and(|r| self.settles(r)) {
                         // The round stays: a portal seen later in it still counts.
                         return self.open(now, text, change);
                     }
@@ -272,6 +322,7 @@ impl Judgement {
             Finding::Intercepted { target, what } if current => {
                 if let Some(r) = &mut self.round {
                     r.portal = true;
+                    r.talked = true;
                     if !r.proved {
                         let text = format!("{target}: {what}");
                         return self.rule(now, Verdict::Portal, text);
@@ -284,6 +335,16 @@ impl Judgement {
                 }
                 self.note_failure(&finding);
             }
+            Finding::Opened if current => {
+                if let Some(r) = &mut self.round {
+                    r.opened = true;
+                }
+            }
+            Finding::Talked if current => {
+                if let Some(r) = &mut self.round {
+                    r.talked = true;
+                }
+            }
             Finding::Nobody if current => {
                 self.round = None;
                 return self.rule(
@@ -292,10 +353,88 @@ impl Judgement {
                     "no target of this family is known".into(),
                 );
             }
-            Finding::Over if current => return self.close(now),
+            Finding::Over => {
+                let closed = match current {
+                    true => self.close(now),
+                    false => Change::Nothing,
+                };
+                return match (closed, self.conclude(now, id)) {
+                    (Change::Nothing, told) => told,
+                    (closed, _) => closed,
+                };
+            }
             _ => {}
         }
-        change
+        match change {
+            Change::Nothing => gathered,
+            change => change,
+        }
+    }
+
+    /// Takes what a finding tells beyond open and closed. A name that resolves counts at once.
+    fn gather(&mut self, now: Time, id: u32, finding: &Finding) -> Change {
+        let Some((_, clues)) = self.clues.as_mut().filter(|(round, _)| *round == id) else {
+            return Change::Nothing;
+        };
+        match finding {
+            Finding::Tls { target, end } => clues.tls(target, end),
+            Finding::Large(result) => clues.large(result),
+            Finding::Names(result) => {
+                clues.names(result);
+                if result.is_ok() {
+                    self.resolved = Some(now);
+                    self.flaws.names = None;
+                    return self.restate(now);
+                }
+            }
+            _ => {}
+        }
+        Change::Nothing
+    }
+
+    /// The round has ended: what it gathered is what is known now.
+    fn conclude(&mut self, now: Time, id: u32) -> Change {
+        let Some((_, clues)) = self.clues.take_if(|(round, _)| *round == id) else {
+            return Change::Nothing;
+        };
+        if !self.verdict.is_open() {
+            // Nothing can be said of what does not get out at all.
+            self.flaws = Flaws::default();
+            return Change::Nothing;
+        }
+        self.flaws = clues.read(&self.flaws);
+        self.restate(now)
+    }
+
+    /// Says anew what an open way is, after its flaws changed. Nothing was answered just now, so
+    /// its age stays.
+    fn restate(&mut self, now: Time) -> Change {
+        if !self.verdict.is_open() {
+            return Change::Nothing;
+        }
+        self.evidence = format!("{}{}", self.answer, self.flaws);
+        let verdict = self.openness();
+        if self.verdict == verdict {
+            return Change::Nothing;
+        }
+        self.verdict = verdict;
+        self.since = now;
+        Change::Verdict
+    }
+
+    /// What an open way is called. That no resolver answers holds until one does.
+    fn openness(&self) -> Verdict {
+        match &self.flaws.names {
+            Some(_) => Verdict::DnsDead,
+            None => Verdict::Open,
+        }
+    }
+
+    /// True when the answers of a round prove the outside. A short round does not hear portals
+    /// speak, so it does not acquit where one was seen.
+    fn settles(&self, r: &Round) -> bool {
+        let heard = r.burst || self.verdict != Verdict::Portal;
+        r.proved || (r.likely && !r.portal && heard)
     }
 
     /// Ends a round whose deadline has passed. True when the verdict changed.
@@ -319,7 +458,7 @@ impl Judgement {
 
     /// True when the verdict is open and was reached at or after `since`.
     pub fn open_since(&self, since: Time) -> bool {
-        self.verdict == Verdict::Open && self.judged_at.is_some_and(|t| t >= since)
+        self.verdict.is_open() && self.judged_at.is_some_and(|t| t >= since)
     }
 
     /// True when the verdict was reached at or after `since` and is that nothing gets out.
@@ -341,7 +480,7 @@ impl Judgement {
     }
 
     fn open(&mut self, now: Time, text: String, other: Change) -> Change {
-        match (self.rule(now, Verdict::Open, text), other) {
+        match (self.rule(now, self.openness(), text), other) {
             (_, Change::PublicAddress(a, b)) => Change::PublicAddress(a, b),
             (change, _) => change,
         }
@@ -351,17 +490,29 @@ impl Judgement {
         let Some(r) = self.round.take() else {
             return Change::Nothing;
         };
-        if r.proved || (r.likely && !r.portal) {
+        if self.results_of != r.id {
+            // Nothing came back at all.
+            self.results.clear();
+        }
+        if self.settles(&r) {
             // Ruled open when the answer came.
+            return Change::Nothing;
+        }
+        if !r.burst && self.verdict == Verdict::Portal {
+            // It was not asked in a way that would tell.
             return Change::Nothing;
         }
         if r.portal {
             let text = self.evidence.clone();
             return self.rule(now, Verdict::Portal, text);
         }
+        if r.opened && !r.talked {
+            let text = "connections open, and nobody talks on them".to_string();
+            return self.rule(now, Verdict::Portal, text);
+        }
         if r.weak {
             let text = "a TCP target answered; nothing says that a portal did".to_string();
-            return self.rule(now, Verdict::Open, text);
+            return self.open(now, text, Change::Nothing);
         }
         let text = if r.failures > 0 && !self.evidence.is_empty() {
             self.evidence.clone()
@@ -369,6 +520,16 @@ impl Judgement {
             "no answer from any target".to_string()
         };
         self.rule(now, Verdict::Closed, text)
+    }
+
+    fn note_result(&mut self, id: u32, finding: &Finding) {
+        if self.results_of != id {
+            self.results_of = id;
+            self.results.clear();
+        }
+        if self.results.len() < RESULTS {
+            self.results.extend(finding.words());
+        }
     }
 
     fn note_failure(&mut self, finding: &Finding) {
@@ -403,18 +564,22 @@ impl Judgement {
             .judged_at
             .is_none_or(|t| now.saturating_sub(t) > STEADY_GAP);
         self.steady_since = match (verdict, self.steady_since) {
-            (Verdict::Open, Some(since)) if !gap => Some(since),
-            (Verdict::Open, _) => Some(now),
+            (v, Some(since)) if v.is_open() && !gap => Some(since),
+            (v, _) if v.is_open() => Some(now),
             _ => None,
         };
         self.judged_at = Some(now);
-        self.evidence = evidence;
+        self.evidence = match verdict.is_open() {
+            true => format!("{evidence}{}", self.flaws),
+            false => evidence.clone(),
+        };
+        self.answer = evidence;
         if self.verdict == verdict {
             return Change::Nothing;
         }
         self.verdict = verdict;
         self.since = now;
-        if verdict != Verdict::Open {
+        if !verdict.is_open() {
             self.rtt = None;
         }
         Change::Verdict
@@ -461,6 +626,23 @@ mod tests {
         assert_eq!(j.verdict, Verdict::Unknown);
         assert!(j.expire(S * 2));
         assert_eq!(j.verdict, Verdict::Closed);
+    }
+
+    #[test]
+    fn single_results_stay_until_the_next_round_has_some_and_are_bounded() {
+        let mut j = Judgement::default();
+        j.begin(1, S * 2, Effort::Burst);
+        for _ in 0..RESULTS + 5 {
+            j.take(S, 1, answer(By::Tcp));
+        }
+        assert_eq!(j.results.len(), RESULTS);
+        j.begin(2, S * 4, Effort::Burst);
+        assert_eq!(j.results.len(), RESULTS);
+        j.take(S * 3, 2, portal());
+        assert_eq!(j.results.len(), 1, "{:?}", j.results);
+        j.begin(3, S * 6, Effort::Burst);
+        j.expire(S * 6);
+        assert!(j.results.is_empty(), "silence: {:?}", j.results);
     }
 
     #[test]
@@ -560,5 +742,97 @@ mod tests {
             };
             assert!(!matches!(j.take(S, 1, finding), Change::PublicAddress(..)));
         }
+    }
+
+    fn broken_tls(target: &str) -> Finding {
+        Finding::Tls {
+            target: target.into(),
+            end: Tls::Broken("no answer in time".into()),
+        }
+    }
+
+    /// One burst to its end, with the given findings, begun at `at` seconds.
+    fn burst(j: &mut Judgement, at: u32, findings: &[Finding]) {
+        j.begin(at, S * (at + 2), Effort::Burst);
+        for f in findings {
+            j.take(S * at, at, f.clone());
+        }
+        j.expire(S * (at + 2));
+        j.take(S * (at + 5), at, Finding::Over);
+    }
+
+    #[test]
+    fn without_a_resolver_an_open_way_is_dns_dead_until_one_answers() {
+        let dead = Finding::Names(Err("127.0.0.1: SERVFAIL".into()));
+        let mut j = Judgement::default();
+        j.begin(1, S * 3, Effort::Burst);
+        j.take(S, 1, answer(By::Stun));
+        j.take(S * 2, 1, dead);
+        assert_eq!(j.verdict, Verdict::Open, "the round may yet hear another");
+        assert_eq!(j.take(S * 5, 1, Finding::Over), Change::Verdict);
+        assert_eq!(j.verdict, Verdict::DnsDead);
+        assert!(j.evidence.contains("SERVFAIL"), "{}", j.evidence);
+        assert!(j.open_since(S) && !j.shut_since(S));
+        assert_eq!(
+            j.judged_at,
+            Some(S),
+            "nothing was answered at the round's end"
+        );
+        // A heartbeat asks no resolver: it changes nothing in that.
+        j.begin(2, S * 9, Effort::Beat);
+        assert_eq!(j.take(S * 8, 2, answer(By::Stun)), Change::Nothing);
+        assert_eq!(j.verdict, Verdict::DnsDead);
+        j.begin(3, S * 12, Effort::Burst);
+        j.take(S * 10, 3, answer(By::Stun));
+        assert_eq!(j.take(S * 10, 3, Finding::Names(Ok(()))), Change::Verdict);
+        assert_eq!(j.verdict, Verdict::Open);
+        assert_eq!(j.evidence, "t answered in 20 ms");
+    }
+
+    #[test]
+    fn names_say_nothing_of_a_way_that_is_closed() {
+        let mut j = Judgement::default();
+        burst(&mut j, 1, &[Finding::Names(Err("no answer".into()))]);
+        assert_eq!(j.verdict, Verdict::Closed);
+        assert!(!j.flaws.any());
+    }
+
+    #[test]
+    fn flaws_of_a_handshake_come_after_the_verdict_and_need_a_second_round() {
+        let mut j = Judgement::default();
+        let findings = [answer(By::Stun), broken_tls("a"), broken_tls("b")];
+        burst(&mut j, 1, &findings);
+        assert!(j.flaws.tls.is_none() && j.flaws.tls_doubt);
+        burst(&mut j, 10, &findings);
+        assert_eq!(j.verdict, Verdict::Open);
+        assert!(j.evidence.contains("TLS does not work"), "{}", j.evidence);
+        burst(&mut j, 20, &[answer(By::Derp)]);
+        assert!(!j.flaws.any());
+    }
+
+    #[test]
+    fn connections_that_open_and_stay_mute_are_a_portals() {
+        let mute = [answer(By::Tcp), Finding::Opened];
+        assert_eq!(judged(&mute), Verdict::Portal);
+        let talks = [answer(By::Tcp), Finding::Opened, Finding::Talked];
+        assert_eq!(judged(&talks), Verdict::Open);
+        let proved = [Finding::Opened, answer(By::Stun)];
+        assert_eq!(judged(&proved), Verdict::Open);
+    }
+
+    #[test]
+    fn a_heartbeat_through_a_portal_acquits_nothing() {
+        let mut j = Judgement::default();
+        burst(&mut j, 1, &[answer(By::Stun), portal()]);
+        assert_eq!(j.verdict, Verdict::Portal);
+        j.begin(2, S * 12, Effort::Beat);
+        j.take(S * 10, 2, answer(By::Stun));
+        assert_eq!(j.verdict, Verdict::Portal);
+        // Nor is its silence news: a portal may drop datagrams.
+        j.begin(3, S * 22, Effort::Beat);
+        j.expire(S * 22);
+        assert_eq!(j.verdict, Verdict::Portal);
+        burst(&mut j, 30, &[answer(By::Stun), answer(By::Challenge)]);
+        assert_eq!(j.verdict, Verdict::Open);
     }
 }

@@ -140,12 +140,20 @@ impl Daemon {
         };
         let family = scope.family();
         let on_path = matches!(scope, Scope::Path(_));
+        let resolvers = match &scope {
+            Scope::Path(f) if *f == Family::V4 || k.path(Family::V4).route.is_none() => {
+                Resolvers::Router
+            }
+            Scope::Path(_) => Resolvers::Nobody,
+            Scope::Uplink(..) => Resolvers::Own(self.resolvers(egress.device.as_deref(), family)),
+        };
         let plan = Round {
             egress,
             family,
             effort,
             control: !on_path || k.path_uplink(family).is_none(),
             external: on_path && family == Family::V4,
+            resolvers,
             seed: seed(),
         };
         let (prober, outbox) = (self.prober.clone(), self.outbox.clone());
@@ -165,6 +173,16 @@ impl Daemon {
                     .await;
             })
             .detach();
+    }
+
+    /// The resolvers that netifd has for a device.
+    fn resolvers(&self, device: Option<&str>, family: Family) -> Vec<IpAddr> {
+        let own = self.interfaces.iter();
+        own.filter(|i| device == Some(&i.device))
+            .flat_map(|i| &i.resolvers)
+            .filter(|ip| Family::of(ip) == family)
+            .copied()
+            .collect()
     }
 
     fn tell(&self, notice: Notice) {

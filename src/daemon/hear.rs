@@ -83,7 +83,7 @@ impl Daemon {
             .values()
             .chain(k.paths.iter().map(|p| &p.judgement));
         let decided = !self.would.is_empty() || !matches!(self.core.stage(), Stage::Proving { .. });
-        decided && k.paths_read.is_some() && !rounds.any(|j| j.pending())
+        decided && k.paths_read.is_some() && !rounds.any(|j| j.pending() || j.gathering())
     }
 
     fn hear_ubus(&mut self, happening: Happening) {

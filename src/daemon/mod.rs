@@ -45,7 +45,7 @@ use crate::view;
 use crate::watch::events::{self, Kept};
 use crate::watch::kernel::{self, Calm};
 use crate::watch::lost::KernelWatch;
-use crate::watch::probe::{by_path, by_uplink, Manner, Prober, Round};
+use crate::watch::probe::{by_path, by_uplink, Manner, Prober, Resolvers, Round};
 use crate::watch::pulse;
 use crate::watch::tailnet::TailnetWatch;
 use crate::watch::targets::Targets;

@@ -237,9 +237,13 @@ impl Way {
         match handshake(timed, host, &self.certificate, self.ca_file.as_deref()) {
             Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
             Err(HandshakeError::Tls(fault)) => Err(FetchError::Tls(fault)),
-            Err(HandshakeError::Io(e)) if is_timeout(&e) => Err(FetchError::Timeout),
-            // It was connected and then cut off: nobody there speaks TLS with us.
-            Err(HandshakeError::Io(e)) => Err(FetchError::Tls(TlsFault::Protocol(e.to_string()))),
+            // It was connected all the same: that is no slow or silent way.
+            Err(HandshakeError::Io(e)) => {
+                Err(FetchError::Tls(TlsFault::Broken(match is_timeout(&e) {
+                    true => "no answer in time".into(),
+                    false => e.to_string(),
+                })))
+            }
         }
     }
 

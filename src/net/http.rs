@@ -125,6 +125,8 @@ pub enum TlsFault {
     NoRoots(String),
     /// What came back is no TLS we understand: often a portal that speaks plain HTTP.
     Protocol(String),
+    /// The connection opened, and the handshake met silence, was cut off or refused.
+    Broken(String),
     /// This build has no TLS (feature `tls`).
     NotBuilt,
 }
@@ -141,6 +143,7 @@ impl fmt::Display for TlsFault {
             Self::BadCertificate(text) => write!(f, "bad certificate: {text}"),
             Self::NoRoots(text) => f.write_str(text),
             Self::Protocol(text) => write!(f, "TLS failed: {text}"),
+            Self::Broken(text) => write!(f, "no TLS handshake: {text}"),
             Self::NotBuilt => f.write_str("https needs a build with the feature `tls`"),
         }
     }

@@ -4,6 +4,7 @@
 //! exchange, by which uplink, and what it means is the business of `watch` and `core`.
 
 pub mod blocking;
+pub mod dns;
 pub mod http;
 pub mod resolve;
 pub mod rtnetlink;
@@ -13,4 +14,5 @@ pub mod thread;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub mod together;
+pub mod volley;
 pub mod worker;

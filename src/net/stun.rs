@@ -2,11 +2,14 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use smol::{Async, Timer};
+use rustix::net::sockopt;
+use smol::Async;
+use socket2::Socket;
 
-use super::socket::{within, Egress};
+use super::socket::Egress;
+use super::volley::{volley, Schedule, Volley};
 
 /// A transaction id, 96 bits. Only whoever got the request can know it, so it must be random.
 pub type TxId = [u8; 12];
@@ -27,27 +30,44 @@ const FINGERPRINT_LEN: usize = 8;
 /// derper answers only a request that names this software and carries a fingerprint
 /// (tailscale, net/stun/stun.go); other servers do not mind.
 const SOFTWARE_NAME: &[u8; 8] = b"tailnode";
-/// Pause after a read that failed.
-const ERROR_PAUSE: Duration = Duration::from_millis(20);
-/// A request of ours is this long, always.
+/// A comprehension-optional attribute that nobody has registered (RFC 8489 section 18.3): a server
+/// passes it over.
+const FILLER: u16 = 0xff00;
+/// The shortest request of ours, in bytes.
 pub const REQUEST_LEN: usize = HEADER_LEN + 4 + SOFTWARE_NAME.len() + FINGERPRINT_LEN;
 
-/// Builds a binding request.
-pub fn request(txid: &TxId) -> Vec<u8> {
-    let mut packet = Vec::with_capacity(REQUEST_LEN);
+/// Builds a binding request of `length` bytes: a multiple of four, [`REQUEST_LEN`] at least.
+pub fn request(txid: &TxId, length: usize) -> Vec<u8> {
+    let filler = length.saturating_sub(REQUEST_LEN + 4) / 4 * 4;
+    let length = match filler {
+        0 => REQUEST_LEN,
+        _ => REQUEST_LEN + 4 + filler,
+    };
+    let mut packet = Vec::with_capacity(length);
     packet.extend(BINDING_REQUEST.to_be_bytes());
-    packet.extend(((REQUEST_LEN - HEADER_LEN) as u16).to_be_bytes());
+    // The header's length counts the fingerprint too, as section 14.7 asks.
+    packet.extend(be(length - HEADER_LEN));
     packet.extend(MAGIC_COOKIE);
     packet.extend(txid);
     packet.extend(SOFTWARE.to_be_bytes());
-    packet.extend((SOFTWARE_NAME.len() as u16).to_be_bytes());
+    packet.extend(be(SOFTWARE_NAME.len()));
     packet.extend(SOFTWARE_NAME);
-    // The header's length already counts the fingerprint, as section 14.7 asks.
+    if filler > 0 {
+        packet.extend(FILLER.to_be_bytes());
+        packet.extend(be(filler));
+        packet.resize(packet.len() + filler, 0);
+    }
+    // derper wants it last.
     let fingerprint = crc32(&packet) ^ FINGERPRINT_XOR;
     packet.extend(FINGERPRINT.to_be_bytes());
     packet.extend(4u16.to_be_bytes());
     packet.extend(fingerprint.to_be_bytes());
     packet
+}
+
+/// A length as STUN writes it. No datagram is too long for it.
+fn be(length: usize) -> [u8; 2] {
+    u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes()
 }
 
 /// Reads a binding success response: its transaction id and the address the server saw.
@@ -133,66 +153,24 @@ fn crc32(bytes: &[u8]) -> u32 {
     !crc
 }
 
-/// A valid answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answer {
-    /// The address the server saw.
-    pub public: SocketAddr,
-    /// The server that said so.
-    pub server: SocketAddr,
-    /// From sending the request this answers to receiving the answer.
-    pub rtt: Duration,
-}
-
-/// What came of a burst.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Burst {
-    /// The first valid answer, if any came.
-    pub answer: Option<Answer>,
-    /// Datagrams the kernel took.
-    pub sent: u32,
-    /// Datagrams the kernel refused, for example because there is no route.
-    pub refused: u32,
-    /// The last refusal in words.
-    pub refusal: Option<String>,
-}
-
-/// Asks one server once. Returns the public address and the round trip time.
-pub async fn stun(
-    server: SocketAddr,
-    egress: &Egress,
-    txid: TxId,
-    timeout: Duration,
-) -> io::Result<(SocketAddr, Duration)> {
-    let socket = Async::<UdpSocket>::try_from(UdpSocket::from(egress.udp(server)?))?;
-    within(timeout, async {
-        let started = Instant::now();
-        socket.send_to(&request(&txid), server).await?;
-        loop {
-            let (id, public, from) = receive(&socket).await?;
-            if id == txid && from == server {
-                return Ok((public, started.elapsed()));
-            }
-        }
-    })
-    .await
-}
-
-/// Sends `count` requests, `interval` apart, to the servers in turn, and returns at the first valid
-/// answer, or `timeout` after the start.
+/// Sends requests of `length` bytes of UDP payload on `schedule` to the servers in turn, and returns
+/// at the first valid answer, or `timeout` after the start. The answer is the address the server saw.
 ///
-/// On a line that loses every third packet each way one exchange fails half the time: 16 datagrams
-/// to three servers tell such a line from a dead one. The servers must be of one address family.
-/// The id of the n-th datagram is `seed` with n mixed in, so one random seed serves all.
+/// The servers must be of one address family. A request longer than [`REQUEST_LEN`] carries a filler
+/// and is sent whole or not at all. The id of the n-th datagram is `seed` with n mixed in, so one
+/// random seed serves all.
+///
+/// # Errors
+/// There is no server, they are of both families, or the socket could not be made.
 pub async fn burst(
     servers: &[SocketAddr],
     egress: &Egress,
     seed: TxId,
-    count: u16,
-    interval: Duration,
+    schedule: Schedule,
     timeout: Duration,
-) -> io::Result<Burst> {
-    let Some(first) = servers.first() else {
+    length: usize,
+) -> io::Result<Volley<SocketAddr>> {
+    let Some(first) = servers.first().copied() else {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "no STUN server given",
@@ -204,80 +182,45 @@ pub async fn burst(
             "STUN servers of both address families in one burst",
         ));
     }
-    let socket = Async::<UdpSocket>::try_from(UdpSocket::from(egress.udp(*first)?))?;
-    let mut result = Burst {
-        answer: None,
-        sent: 0,
-        refused: 0,
-        refusal: None,
+    let socket = egress.udp(first)?;
+    if length > REQUEST_LEN {
+        dont_fragment(&socket, first)?;
+    }
+    let socket = Async::<UdpSocket>::try_from(UdpSocket::from(socket))?;
+    let datagram = |n: u16| {
+        let mut turn = servers.iter().cycle().skip(usize::from(n) % servers.len());
+        let server = turn.next().copied().unwrap_or(first);
+        (request(&mix(seed, n), length), server)
     };
-    let mut sent_at: Vec<(TxId, SocketAddr, Instant)> = Vec::with_capacity(usize::from(count));
-    let deadline = Instant::now() + timeout;
-    let mut targets = (0..count).zip(servers.iter().cycle());
-    loop {
-        // One round: send one datagram if any is left, then listen until the next is due.
-        let until = match targets.next() {
-            Some((n, server)) => {
-                let id = mix(seed, n);
-                match socket.get_ref().send_to(&request(&id), *server) {
-                    Ok(_) => {
-                        result.sent += 1;
-                        sent_at.push((id, *server, Instant::now()));
-                    }
-                    Err(e) => {
-                        result.refused += 1;
-                        result.refusal = Some(e.to_string());
-                    }
-                }
-                deadline.min(Instant::now() + interval)
-            }
-            // Nothing left on the way: nothing to wait for.
-            None if sent_at.is_empty() => return Ok(result),
-            None => deadline,
-        };
-        let heard = smol::future::or(first_valid(&socket, &sent_at), async {
-            Timer::at(until).await;
-            None
-        })
-        .await;
-        if heard.is_some() || Instant::now() >= deadline {
-            result.answer = heard;
-            return Ok(result);
-        }
-    }
+    let read = |packet: &[u8]| {
+        let (id, public) = parse_response(packet)?;
+        let n = unmix(seed, id)?;
+        Some((n, public))
+    };
+    Ok(volley(&socket, schedule, timeout, datagram, read).await)
 }
 
-/// Waits for an answer to one of the requests sent. Never ends without one.
-async fn first_valid(
-    socket: &Async<UdpSocket>,
-    sent: &[(TxId, SocketAddr, Instant)],
-) -> Option<Answer> {
-    loop {
-        let Ok((id, public, from)) = receive(socket).await else {
-            // Perhaps about an earlier datagram: the others may yet be answered. The pause keeps
-            // an error that stays from taking the whole thread.
-            Timer::after(ERROR_PAUSE).await;
-            continue;
-        };
-        if let Some((_, server, at)) = sent.iter().find(|(i, s, _)| *i == id && *s == from) {
-            return Some(Answer {
-                public,
-                server: *server,
-                rtt: at.elapsed(),
-            });
+/// Has the kernel set the don't-fragment bit (IPv4), or not fragment itself (IPv6), and refuse what
+/// is longer than it knows the path to take (ip(7), ipv6(7)).
+fn dont_fragment(socket: &Socket, peer: SocketAddr) -> io::Result<()> {
+    match peer {
+        SocketAddr::V4(_) => {
+            sockopt::set_ip_mtu_discover(socket, sockopt::Ipv4PathMtuDiscovery::DO)?;
+        }
+        SocketAddr::V6(_) => {
+            sockopt::set_ipv6_mtu_discover(socket, sockopt::Ipv6PathMtuDiscovery::DO)?;
         }
     }
+    Ok(())
 }
 
-/// Waits for the next datagram that is a binding success response.
-async fn receive(socket: &Async<UdpSocket>) -> io::Result<(TxId, SocketAddr, SocketAddr)> {
-    let mut buffer = [0u8; 1500];
-    loop {
-        let (len, from) = socket.recv_from(&mut buffer).await?;
-        if let Some((id, public)) = buffer.get(..len).and_then(parse_response) {
-            return Ok((id, public, from));
-        }
-    }
+/// The UDP payload that makes an IP packet of `packet` bytes.
+pub fn payload_of(packet: usize, ipv4: bool) -> usize {
+    const IPV4_HEADER: usize = 20;
+    const IPV6_HEADER: usize = 40;
+    const UDP_HEADER: usize = 8;
+    let header = if ipv4 { IPV4_HEADER } else { IPV6_HEADER };
+    packet.saturating_sub(header + UDP_HEADER)
 }
 
 fn mix(mut seed: TxId, n: u16) -> TxId {
@@ -285,6 +228,12 @@ fn mix(mut seed: TxId, n: u16) -> TxId {
     seed[10] ^= high;
     seed[11] ^= low;
     seed
+}
+
+/// The number that was mixed into the seed, or `None` for a stranger's id.
+fn unmix(seed: TxId, id: TxId) -> Option<u16> {
+    let n = u16::from_be_bytes([seed[10] ^ id[10], seed[11] ^ id[11]]);
+    (mix(seed, n) == id).then_some(n)
 }
 
 #[cfg(test)]
@@ -358,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_request_is_what_derper_wants() {
-        let packet = request(&RFC5769_TXID);
+        let packet = request(&RFC5769_TXID, REQUEST_LEN);
         assert_eq!(packet.len(), REQUEST_LEN);
         assert_eq!(packet.len(), 40);
         assert_eq!(&packet[..8], [0, 1, 0, 20, 0x21, 0x12, 0xa4, 0x42]);
@@ -367,6 +316,31 @@ mod tests {
         assert_eq!(&packet[32..36], [0x80, 0x28, 0, 4]);
         let fingerprint = crc32(&packet[..32]) ^ FINGERPRINT_XOR;
         assert_eq!(&packet[36..], fingerprint.to_be_bytes());
+    }
+
+    #[test]
+    fn a_long_request_is_exactly_as_long_as_asked_and_ends_in_its_fingerprint() {
+        for ipv4 in [true, false] {
+            let length = payload_of(1400, ipv4);
+            let packet = request(&RFC5769_TXID, length);
+            assert_eq!(packet.len(), length);
+            let told = usize::from(be16(&packet, 2).expect("a length"));
+            assert_eq!(told, length - HEADER_LEN);
+            assert_eq!(&packet[20..32], b"\x80\x22\x00\x08tailnode");
+            assert_eq!(be16(&packet, 32), Some(FILLER));
+            let filler = usize::from(be16(&packet, 34).expect("a length"));
+            assert_eq!(36 + filler + FINGERPRINT_LEN, length);
+            let fingerprint = crc32(&packet[..length - FINGERPRINT_LEN]) ^ FINGERPRINT_XOR;
+            assert_eq!(packet[length - 4..], fingerprint.to_be_bytes());
+        }
+    }
+
+    #[test]
+    fn an_id_gives_its_number_back_and_a_strangers_none() {
+        for n in [0, 1, 255, 256, u16::MAX] {
+            assert_eq!(unmix(RFC5769_TXID, mix(RFC5769_TXID, n)), Some(n));
+        }
+        assert_eq!(unmix(RFC5769_TXID, [0; 12]), None);
     }
 
     #[test]
@@ -390,7 +364,11 @@ mod tests {
 
     #[test]
     fn malformed_answers_are_refused() {
-        assert_eq!(parse_response(&request(&RFC5769_TXID)), None, "a request");
+        assert_eq!(
+            parse_response(&request(&RFC5769_TXID, REQUEST_LEN)),
+            None,
+            "a request"
+        );
         assert_eq!(parse_response(&response(&RFC5769_TXID, &[])), None, "empty");
         let overlong = [0, 0x20, 0xff, 0xff, 0, 1, 0, 0];
         assert_eq!(parse_response(&response(&RFC5769_TXID, &overlong)), None);
@@ -419,7 +397,7 @@ mod tests {
             for n in 0.. {
                 let (len, from) = socket.recv_from(&mut buffer).expect("a request");
                 let txid: TxId = buffer[8..20].try_into().expect("12 bytes");
-                assert_eq!(buffer[..len], request(&txid));
+                assert_eq!(buffer[..len], request(&txid, REQUEST_LEN));
                 if n < deaf {
                     continue;
                 }
@@ -440,14 +418,16 @@ mod tests {
         (addr, thread)
     }
 
-    #[test]
-    fn asks_once() {
-        let (addr, thread) = server(0);
+    const QUICK: Schedule = Schedule {
+        count: 16,
+        spacing: Duration::from_millis(5),
+    };
+
+    fn ask(servers: &[SocketAddr], count: u16, limit: Duration) -> io::Result<Volley<SocketAddr>> {
+        let schedule = Schedule { count, ..QUICK };
         let egress = Egress::default();
-        let ask = stun(addr, &egress, [7; 12], Duration::from_secs(5));
-        let (public, _) = smol::block_on(ask).expect("an answer");
-        assert_eq!(public.ip(), IpAddr::from([127, 0, 0, 1]));
-        assert_eq!(thread.join().expect("the server"), 1);
+        let burst = burst(servers, &egress, [9; 12], schedule, limit, REQUEST_LEN);
+        smol::block_on(burst)
     }
 
     #[test]
@@ -455,16 +435,10 @@ mod tests {
         let (live, thread) = server(2);
         let silent = UdpSocket::bind("127.0.0.1:0").expect("a loopback socket");
         let servers = [silent.local_addr().expect("its address"), live];
-        let result = smol::block_on(burst(
-            &servers,
-            &Egress::default(),
-            [9; 12],
-            16,
-            Duration::from_millis(5),
-            Duration::from_secs(5),
-        ))
-        .expect("a burst");
-        assert_eq!(result.answer.expect("an answer").server, live);
+        let result = ask(&servers, 16, Duration::from_secs(5)).expect("a burst");
+        let answer = result.answer.as_ref().expect("an answer");
+        assert_eq!(answer.what.ip(), IpAddr::from([127, 0, 0, 1]));
+        assert_eq!(answer.server, live);
         // Two went unanswered; each second datagram goes to the live server.
         assert_eq!(thread.join().expect("the server"), 3);
         assert!(result.sent >= 6, "{result:?}");
@@ -475,23 +449,14 @@ mod tests {
     fn a_burst_into_silence_ends_in_time() {
         let silent = UdpSocket::bind("127.0.0.1:0").expect("a loopback socket");
         let servers = [silent.local_addr().expect("its address")];
-        let result = smol::block_on(burst(
-            &servers,
-            &Egress::default(),
-            [9; 12],
-            3,
-            Duration::from_millis(5),
-            Duration::from_millis(50),
-        ))
-        .expect("a burst");
-        assert_eq!((result.answer, result.sent), (None, 3));
+        let result = ask(&servers, 3, Duration::from_millis(50)).expect("a burst");
+        assert!(result.answer.is_none());
+        assert_eq!(result.sent, 3);
     }
 
     #[test]
     fn a_burst_without_servers_is_an_error() {
-        let egress = Egress::default();
-        let empty = burst(&[], &egress, [0; 12], 1, Duration::ZERO, Duration::ZERO);
-        let error = smol::block_on(empty).expect_err("no server");
+        let error = ask(&[], 1, Duration::ZERO).expect_err("no server");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     }
 }

@@ -81,6 +81,8 @@ pub(super) fn fault(error: &io::Error) -> Option<TlsFault> {
             }
             other => TlsFault::BadCertificate(other.to_string()),
         },
+        // Somebody on the way who does not let it through, or a server that will not have us.
+        rustls::Error::AlertReceived(_) => TlsFault::Broken(inner.to_string()),
         other => TlsFault::Protocol(other.to_string()),
     })
 }

@@ -8,29 +8,53 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use smol::lock::Semaphore;
 
 use crate::config::{Host, Settings, Url};
+use crate::core::flaws::Tls;
 use crate::core::{By, Effort, Family, Finding};
+use crate::net::dns;
 use crate::net::http::{fetch, FetchError, Request, Response, TlsFault};
 use crate::net::resolve::resolve;
 use crate::net::socket::{tcp_connect, Egress};
-use crate::net::stun;
+use crate::net::stun::{self, payload_of, REQUEST_LEN};
 use crate::net::together::{join, Task};
+use crate::net::volley::{Schedule, Volley};
 use crate::tailscale::types::DerpNode;
 
-use super::targets::{Targets, DERP_WITHOUT_MAP};
+use super::targets::{router_resolvers, Targets, DERP_WITHOUT_MAP};
 
-/// Datagrams of a burst, and their spacing. With 30 % loss each way a single exchange fails half
-/// the time; 16 fail together once in 65,000 bursts.
-const BURST_DATAGRAMS: u16 = 16;
-const BURST_SPACING: Duration = Duration::from_millis(60);
+/// Datagrams of a burst. With 30 % loss each way a single exchange fails half the time; 16 fail
+/// together once in 48,000 bursts.
+pub const BURST: Schedule = Schedule {
+    count: 16,
+    spacing: Duration::from_millis(60),
+};
 
 /// Datagrams of a heartbeat: the next goes out only when the one before stays unanswered.
-const BEAT_DATAGRAMS: u16 = 5;
-const BEAT_SPACING: Duration = Duration::from_millis(300);
+pub const BEAT: Schedule = Schedule {
+    count: 5,
+    spacing: Duration::from_millis(300),
+};
+
+/// Queries to resolvers: as many as datagrams, for the same reason. A resolver that has to ask
+/// others needs longer than a server that knows.
+pub const NAMES: Schedule = Schedule {
+    count: 16,
+    spacing: Duration::from_millis(150),
+};
+
+/// An IP packet of this length passes wherever a tailnet works well: WireGuard's own are at most
+/// 1,340 bytes long (1,280 within, plus 60), and links below 1,400 are rare.
+pub const LARGE: usize = 1400;
+
+/// Resolvers asked in one round at most.
+const RESOLVERS: usize = 4;
+
+/// A clock before 2025-01-01 was never set since the router's start.
+const CLOCK_UNSET: Duration = Duration::from_secs(1_735_689_600);
 
 /// STUN servers and TCP targets asked in one round at most.
 const SERVERS: usize = 4;
@@ -39,7 +63,7 @@ const SERVERS: usize = 4;
 const TLS_NODES: usize = 2;
 
 /// Requests and lookups at once; each is a thread of the worker.
-const THREADS: usize = 10;
+const THREADS: usize = 14;
 
 /// A body that says more than an address or a challenge is not the one asked for.
 const BODY_LIMIT: u64 = 4 * 1024;
@@ -73,12 +97,24 @@ pub struct Round {
     pub egress: Egress,
     pub family: Family,
     pub effort: Effort,
-    /// Also ask the control server. The path of an uplink leaves that to the uplink's own round.
+    /// Also ask the control server, and whether large packets pass. The path of an uplink leaves
+    /// that to the uplink's own round.
     pub control: bool,
     /// Also ask the external-address services.
     pub external: bool,
+    pub resolvers: Resolvers,
     /// From the moment's dice; datagrams need an unguessable id.
     pub seed: [u8; 12],
+}
+
+/// Which resolvers a full round asks.
+#[derive(Clone, Debug)]
+pub enum Resolvers {
+    Nobody,
+    /// The uplink's own, over it.
+    Own(Vec<IpAddr>),
+    /// The router's, the way its own programs ask them, and only for a name that is needed.
+    Router,
 }
 
 /// Runs rounds. Cheap to clone.
@@ -116,7 +152,10 @@ impl Prober {
         if tasks.is_empty() {
             tell(Finding::Nobody);
         }
-        self.control_too(&round, &targets, &tell, &mut tasks);
+        if round.effort == Effort::Burst {
+            self.control_too(&round, &targets, &tell, &mut tasks);
+            self.names_too(&round, &targets, &tell, &mut tasks);
+        }
         join(tasks).await;
         tell(Finding::Over);
     }
@@ -171,7 +210,7 @@ impl Prober {
         tell: &'a dyn Fn(Finding),
         tasks: &mut Vec<Task<'a>>,
     ) {
-        if round.control && round.effort == Effort::Burst {
+        if round.control {
             if let Some(url) = &targets.control {
                 let addresses = of_family(&targets.control_addresses, round.family);
                 if !addresses.is_empty() {
@@ -183,39 +222,115 @@ impl Prober {
 
     async fn stun(&self, round: &Round, servers: Vec<SocketAddr>, tell: &dyn Fn(Finding)) {
         let servers: Vec<SocketAddr> = servers.into_iter().take(SERVERS).collect();
-        let (count, spacing) = match round.effort {
-            Effort::Beat => (BEAT_DATAGRAMS, BEAT_SPACING),
-            Effort::Suspect | Effort::Burst => (BURST_DATAGRAMS, BURST_SPACING),
+        let schedule = match round.effort {
+            Effort::Beat => BEAT,
+            Effort::Suspect | Effort::Burst => BURST,
         };
-        let result = stun::burst(
-            &servers,
-            &round.egress,
-            round.seed,
-            count,
-            spacing,
-            self.manner.probe,
-        )
-        .await;
-        let failed = |why: String| Finding::Failed {
-            by: By::Stun,
-            target: "STUN".into(),
-            why,
+        let failed = |why: String| failed(By::Stun, "STUN".into(), why);
+        let burst = match self.datagrams(round, &servers, schedule, REQUEST_LEN).await {
+            Ok(burst) => burst,
+            Err(e) => return tell(failed(e.to_string())),
         };
-        tell(match result {
-            Ok(burst) => match burst.answer {
-                Some(a) => Finding::Answer {
-                    by: By::Stun,
-                    target: format!("STUN {}", a.server),
-                    rtt: a.rtt,
-                    public: Some(a.public.ip()),
-                },
-                None => failed(match burst.refusal {
-                    Some(text) => text,
-                    None => format!("no answer to {} datagrams", burst.sent),
-                }),
+        let Some(a) = burst.answer else {
+            return tell(failed(match burst.refusal {
+                Some(e) => e.to_string(),
+                None => format!("no answer to {} datagrams", burst.sent),
+            }));
+        };
+        let target = format!("STUN {}", a.server);
+        tell(answer(By::Stun, target, a.rtt, Some(a.what.ip())));
+        if round.effort == Effort::Burst && round.control {
+            if let Some(result) = self.large(round, a.server).await {
+                tell(Finding::Large(result));
+            }
+        }
+    }
+
+    async fn datagrams(
+        &self,
+        round: &Round,
+        servers: &[SocketAddr],
+        schedule: Schedule,
+        length: usize,
+    ) -> io::Result<Volley<SocketAddr>> {
+        let (egress, limit) = (&round.egress, self.manner.probe);
+        stun::burst(servers, egress, round.seed, schedule, limit, length).await
+    }
+
+    /// Whether large packets pass to a server that has just answered a small one. `None` where that
+    /// cannot be told: the link itself is smaller, or the line went dead meanwhile.
+    ///
+    /// As many are lost by chance as in any burst: once in 48,000 at 30 % loss each way. Six would
+    /// be once in 57.
+    async fn large(&self, round: &Round, server: SocketAddr) -> Option<Result<(), String>> {
+        let length = payload_of(LARGE, server.is_ipv4());
+        let servers = [server];
+        let large = self.datagrams(round, &servers, BURST, length).await.ok()?;
+        if large.answer.is_some() {
+            return Some(Ok(()));
+        }
+        if large.too_long() || large.sent < u32::from(BURST.count) {
+            return None;
+        }
+        let small = self.datagrams(round, &servers, BURST, REQUEST_LEN).await;
+        small.ok()?.answer?;
+        Some(Err(format!(
+            "{} packets of {LARGE} bytes to {server} were lost, while small ones pass",
+            large.sent
+        )))
+    }
+
+    /// Asks the resolvers of the round for a name: those of each family together, because a socket
+    /// serves one.
+    fn names_too<'a>(
+        &'a self,
+        round: &'a Round,
+        targets: &'a Targets,
+        tell: &'a dyn Fn(Finding),
+        tasks: &mut Vec<Task<'a>>,
+    ) {
+        let (name, resolvers, egress) = match &round.resolvers {
+            Resolvers::Nobody => return,
+            Resolvers::Own(list) => (targets.some_name(), list.clone(), round.egress.clone()),
+            Resolvers::Router => match targets.control_name() {
+                Some(name) => (name, router_resolvers(), Egress::default()),
+                None => return tell(Finding::Names(Ok(()))),
             },
-            Err(e) => failed(e.to_string()),
-        });
+        };
+        let usable = resolvers.into_iter().filter(has_no_zone).take(RESOLVERS);
+        let usable: Vec<IpAddr> = usable.collect();
+        if usable.is_empty() && matches!(round.resolvers, Resolvers::Router) {
+            // Only tailscaled's own is left, which is no judge.
+            return tell(Finding::Names(Ok(())));
+        }
+        for family in Family::BOTH {
+            let servers = of_family(&usable, family);
+            if !servers.is_empty() {
+                let egress = egress.clone();
+                tasks.push(Box::pin(self.names(round, name, servers, egress, tell)));
+            }
+        }
+    }
+
+    async fn names(
+        &self,
+        round: &Round,
+        name: &str,
+        resolvers: Vec<IpAddr>,
+        egress: Egress,
+        tell: &dyn Fn(Finding),
+    ) {
+        let [a, b, ..] = round.seed;
+        let (seed, limit) = (u16::from_be_bytes([a, b]), self.manner.http);
+        let servers: Vec<SocketAddr> = resolvers
+            .iter()
+            .map(|ip| SocketAddr::new(*ip, dns::PORT))
+            .collect();
+        let asked = dns::ask(&servers, &egress, name, seed, NAMES, limit).await;
+        tell(Finding::Names(asked.map(drop).map_err(|why| {
+            let asked: Vec<String> = resolvers.iter().map(IpAddr::to_string).collect();
+            format!("{} asked for {name}: {why}", asked.join(" and "))
+        })));
     }
 
     async fn tcp(&self, round: &Round, to: SocketAddr, tell: &dyn Fn(Finding)) {
@@ -238,10 +353,6 @@ impl Prober {
         let target = format!("DERP {}", node.hostname);
         let to = SocketAddr::new(ip, node.derp_port);
         match self.connect(round, to).await {
-            // With an unchecked certificate TLS proves no more than the connection does.
-            Ok(rtt) if node.insecure_for_tests => {
-                tell(answer(By::Tcp, target.clone(), rtt, None));
-            }
             Ok(_) => {}
             Err(e) => return tell(failed(By::Derp, target, e.to_string())),
         }
@@ -253,6 +364,7 @@ impl Prober {
         let mut request = self.request(round, url, vec![ip]);
         request.certificate = node.cert_check();
         let by = match node.insecure_for_tests {
+            // With an unchecked certificate TLS proves no more than a connection does.
             true => By::Tcp,
             false => By::Derp,
         };
@@ -277,13 +389,34 @@ impl Prober {
     /// Any HTTP answer over checked TLS proves the outside, whatever its status.
     async fn https(&self, request: Request, by: By, target: String, tell: &dyn Fn(Finding)) {
         let began = Instant::now();
-        tell(match self.fetch(request).await {
+        tell(match self.talk(request, &target, tell).await {
             Ok(_) => answer(by, target, began.elapsed(), None),
             Err(FetchError::Tls(fault)) if is_portal(&fault) => Finding::Intercepted {
                 target,
                 what: fault.to_string(),
             },
             Err(e) => failed(by, target, e.to_string()),
+        });
+    }
+
+    /// Plain HTTP to a configured target: it must have what it is asked for, and refuse what nobody
+    /// can have. A portal that answers or redirects whatever is asked gives itself away.
+    async fn http(&self, round: &Round, request: Request, target: String, tell: &dyn Fn(Finding)) {
+        let mut invented = request.clone();
+        invented.url = invented_beside(&request.url, &challenge_word(&round.seed));
+        let began = Instant::now();
+        let told = match self.talk(request, &target, tell).await {
+            Ok(r) => r.status,
+            Err(e) => return tell(failed(By::Http, target, e.to_string())),
+        };
+        let rtt = began.elapsed();
+        let refused = match self.talk(invented, &target, tell).await {
+            Ok(r) => r.status,
+            Err(e) => return tell(failed(By::Http, target, e.to_string())),
+        };
+        tell(match genuine(told, refused) {
+            Ok(()) => answer(By::Http, target, rtt, None),
+            Err(why) => failed(By::Http, target, why),
         });
     }
 
@@ -301,7 +434,7 @@ impl Prober {
             .headers
             .push(("X-Tailscale-Challenge".into(), challenge.clone()));
         let began = Instant::now();
-        tell(match self.fetch(request).await {
+        tell(match self.talk(request, &target, tell).await {
             Ok(r) => match challenged(&r, &challenge) {
                 Ok(()) => answer(By::Challenge, target, began.elapsed(), None),
                 Err(what) => Finding::Intercepted { target, what },
@@ -317,7 +450,10 @@ impl Prober {
             Err(why) => return tell(failed(by_scheme(url), target, why)),
         };
         let request = self.request(round, target.clone(), vec![ip]);
-        self.https(request, by_scheme(url), target, tell).await;
+        match url.tls {
+            true => self.https(request, By::Https, target, tell).await,
+            false => self.http(round, request, target, tell).await,
+        }
     }
 
     async fn control(
@@ -336,7 +472,11 @@ impl Prober {
                     to.path = "/key?v=142".into();
                     let mut request = self.request(round, to.to_string(), vec![*ip]);
                     request.body_limit = 64 * 1024;
-                    match self.fetch(request).await {
+                    let result = self.fetch(request).await;
+                    if url.tls {
+                        tell_tls(&result, &url.to_string(), tell);
+                    }
+                    match result {
                         Ok(r) if r.status < 500 => return tell(Finding::Control(Ok(()))),
                         Ok(r) => last = format!("HTTP {}", r.status),
                         // Without the worker's program the connection is all there is to go by,
@@ -359,7 +499,7 @@ impl Prober {
         };
         let began = Instant::now();
         let request = self.request(round, target.clone(), vec![ip]);
-        tell(match self.fetch(request).await {
+        tell(match self.talk(request, &target, tell).await {
             Ok(r) => match public_address(&r.text()) {
                 Some(ip) => answer(by, target, began.elapsed(), Some(ip)),
                 None => Finding::Intercepted {
@@ -412,6 +552,25 @@ impl Prober {
         request
     }
 
+    /// A request on a connection that is known to open, with word of how far the talk came.
+    async fn talk(
+        &self,
+        request: Request,
+        target: &str,
+        tell: &dyn Fn(Finding),
+    ) -> Result<Response, FetchError> {
+        let tls = request.url.starts_with("https:");
+        tell(Finding::Opened);
+        let result = self.fetch(request).await;
+        if !is_mute(&result, tls) {
+            tell(Finding::Talked);
+        }
+        if tls {
+            tell_tls(&result, target, tell);
+        }
+        result
+    }
+
     async fn fetch(&self, request: Request) -> Result<Response, FetchError> {
         let _place = self.threads.acquire().await;
         fetch(request).await
@@ -449,6 +608,72 @@ fn bracketed(host: &str) -> String {
     match host.contains(':') {
         true => format!("[{host}]"),
         false => host.to_string(),
+    }
+}
+
+/// A link-local address needs a device to go with it, which netifd does not tell.
+fn has_no_zone(ip: &IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => !ip.is_unspecified(),
+        IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+    }
+}
+
+/// True when a connection opened and nobody talked on it. What failed for a reason of our own is
+/// nobody's silence.
+fn is_mute(result: &Result<Response, FetchError>, tls: bool) -> bool {
+    match result {
+        Err(FetchError::Timeout | FetchError::Connect { .. }) => true,
+        Err(FetchError::Tls(TlsFault::Broken(_))) => true,
+        // Over TLS the handshake was done by then.
+        Err(FetchError::Http(_)) => !tls,
+        _ => false,
+    }
+}
+
+/// Tells how TLS went, where the request got as far as that.
+fn tell_tls(result: &Result<Response, FetchError>, target: &str, tell: &dyn Fn(Finding)) {
+    let end = match result {
+        Ok(_) | Err(FetchError::Http(_) | FetchError::TooBig(_)) => Tls::Spoken,
+        Err(FetchError::Tls(fault)) => match fault {
+            TlsFault::WrongName(_)
+            | TlsFault::UnknownIssuer
+            | TlsFault::Expired
+            | TlsFault::BadCertificate(_) => Tls::Spoken,
+            TlsFault::NotYetValid => Tls::NotYetValid {
+                early: clock_unset(),
+            },
+            TlsFault::Broken(why) => Tls::Broken(why.clone()),
+            TlsFault::Protocol(_) | TlsFault::NoRoots(_) | TlsFault::NotBuilt => return,
+        },
+        Err(_) => return,
+    };
+    let target = target.to_string();
+    tell(Finding::Tls { target, end });
+}
+
+fn clock_unset() -> bool {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.is_ok_and(|t| t < CLOCK_UNSET)
+}
+
+/// The URL of a path that no server has, beside `url`.
+fn invented_beside(url: &str, word: &str) -> String {
+    let after_scheme = url.find("://").map_or(0, |at| at + 3);
+    let end = url.get(after_scheme..).and_then(|rest| rest.find('/'));
+    let origin = end.and_then(|at| url.get(..after_scheme + at));
+    format!("{}/{word}", origin.unwrap_or(url))
+}
+
+/// Whether a target that gave these answers, the second for a path nobody has, is what it is taken for.
+fn genuine(told: u16, invented: u16) -> Result<(), String> {
+    match (told, invented) {
+        (300..=399, _) => Err(format!("HTTP {told}: it leads elsewhere, as a portal does")),
+        (200..=299, 400..=499) => Ok(()),
+        (200..=299, other) => Err(format!(
+            "HTTP {other} for a path that nobody has: whoever answers may be anybody"
+        )),
+        _ => Err(format!("HTTP {told}")),
     }
 }
 

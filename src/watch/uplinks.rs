@@ -18,6 +18,8 @@ pub struct Interface {
     pub device: String,
     /// Defaults that netifd knows: family, next hop (`None` for 0.0.0.0 or `::`).
     pub defaults: Vec<(Family, Option<IpAddr>)>,
+    /// Its resolvers, also those that the router was told not to use (`peerdns 0`).
+    pub resolvers: Vec<IpAddr>,
 }
 
 /// Reads the answer of `network.interface dump`. What is missing or malformed is passed over: a
@@ -37,6 +39,13 @@ fn interface(v: &Value) -> Option<Interface> {
         name: v.get("interface")?.str()?.to_string(),
         device: device.to_string(),
         defaults: routes.iter().filter_map(default_route).collect(),
+        resolvers: [Some(v), v.get("inactive")]
+            .into_iter()
+            .flatten()
+            .filter_map(|v| v.get("dns-server")?.array())
+            .flatten()
+            .filter_map(|ip| ip.str()?.parse().ok())
+            .collect(),
     })
 }
 
@@ -210,6 +219,7 @@ mod tests {
             name: name.into(),
             device: "eth1".into(),
             defaults,
+            ..Interface::default()
         };
         let faces = [
             face("wan6", vec![(Family::V6, None)]),

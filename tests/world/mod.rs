@@ -143,6 +143,8 @@ pub struct World {
     control_up: bool,
     /// From the question to the control server's answer.
     pub control_delay: Duration,
+    /// The router's resolver answers.
+    pub names_up: bool,
     /// The router has an IPv6 default, and nobody is known who could be asked over it.
     pub v6_untold: bool,
     last_control: Duration,
@@ -223,6 +225,7 @@ impl World {
             isps: [isp.clone(), isp],
             control_up: true,
             control_delay: 90 * MS,
+            names_up: true,
             v6_untold: false,
             last_control: Duration::ZERO,
             steering: Default::default(),
@@ -961,6 +964,16 @@ impl World {
         }
         let public = IpAddr::from([203, 0, 113 + i as u8, isp.public]);
         tell(30 * MS, answer(By::Stun, Some(public)));
+        if effort == Effort::Burst && matches!(scope, Scope::Path(_)) {
+            // A resolver that fails is waited for longer than for any other.
+            match self.names_up {
+                true => tell(10 * MS, Finding::Names(Ok(()))),
+                false => {
+                    tell(5 * S, Finding::Names(Err("no answer".into())));
+                    return tell(5 * S, Finding::Over);
+                }
+            }
+        }
         if effort == Effort::Burst {
             let control = match self.control_up {
                 true => Ok(()),

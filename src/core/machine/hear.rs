@@ -436,6 +436,7 @@ impl Core {
                 return;
             }
         }
+        let over = finding == Finding::Over;
         let change = self.k.judgement_mut(&scope).take(now, round, finding);
         if let Scope::Path(f) = scope {
             let path = &mut self.k.paths[f.at()];
@@ -443,6 +444,37 @@ impl Core {
             self.vouch(now, f);
         }
         self.judged(now, &scope, change);
+        if over {
+            let flaws = &self.k.judgement_mut(&scope).flaws;
+            if flaws.tls_doubt && flaws.tls.is_none() {
+                self.recheck_at = self.recheck_at.min(now + DOUBT_FOR);
+            }
+            self.name_flaws();
+        }
+    }
+
+    /// Keeps the faults up to date that show when a full round has ended, which is later than its
+    /// verdict and may be after the assessment.
+    fn name_flaws(&mut self) {
+        let now = shown(&self.k);
+        let before: Vec<Fault> = self
+            .faults
+            .iter()
+            .filter(|f| is_shown(f))
+            .cloned()
+            .collect();
+        self.faults.retain(|f| !is_shown(f));
+        for fault in &now {
+            // Within an episode its own list says what was told.
+            let told = match &mut self.episode {
+                Some(e) => !e.name(fault),
+                None => before.iter().any(|f| f.id() == fault.id()),
+            };
+            if !told {
+                self.tell_fault(fault);
+            }
+        }
+        self.faults.extend(now);
     }
 
     /// A path that has just answered speaks for the uplink it uses.
@@ -579,7 +611,7 @@ impl Core {
                 .and_then(|u| self.k.verdict(&u.name, f))
                 .is_some_and(|j| {
                     // Older than that, an answer says nothing of now.
-                    j.verdict == Verdict::Open
+                    j.verdict.is_open()
                         && j.judged_at
                             .is_some_and(|t| now.saturating_sub(t) <= ANSWER_COUNTS)
                 });

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use crate::core::budget::Budget;
 use crate::core::diagnosis::{
-    diagnose, needs_person, of_tailscaled, suspicion, LOST_FOR_SURE, REFUSES_TOO_LONG,
+    diagnose, is_shown, needs_person, of_tailscaled, shown, suspicion, LOST_FOR_SURE,
+    REFUSES_TOO_LONG,
 };
 use crate::core::episode::{Episode, History, Outcome};
 use crate::core::fault::Fault;
@@ -64,6 +65,15 @@ const CURE_LIMIT: Duration = Duration::from_secs(45);
 /// Pauses between two tries while nothing can be done: doubled from the first to the last.
 const REST_FIRST: Duration = Duration::from_secs(2);
 const REST_LAST: Duration = Duration::from_secs(60);
+
+/// A portal is asked this often at least whether somebody has logged in, while nothing else is open.
+const PORTAL_EVERY: Duration = Duration::from_secs(30);
+
+/// In quiet times ways with a portal or a flaw are asked in full this often.
+const RECHECK_EVERY: Duration = Duration::from_secs(60);
+
+/// What was seen in one round only is looked for again after this long.
+const DOUBT_FOR: Duration = Duration::from_secs(2);
 
 /// While the mark is away from the preferred uplink, that one is looked at this often (or ten
 /// times within a shorter `hold`).
@@ -137,6 +147,7 @@ pub struct Core {
     beat_family: Family,
     other_at: Time,
     return_at: Time,
+    recheck_at: Time,
     pulse_at: Time,
     signs: Signs,
     suspicion: Option<suspect::Suspicion>,
@@ -194,6 +205,7 @@ impl Core {
             beat_family: Family::V6,
             other_at,
             return_at: Time::ZERO,
+            recheck_at: Time::ZERO,
             pulse_at: Time::ZERO,
             signs: Signs::default(),
             suspicion: None,
@@ -294,6 +306,9 @@ impl Core {
             }
             if self.control_down() {
                 at = at.min(self.ask_control_at);
+            }
+            if self.odd() {
+                at = at.min(self.recheck_at);
             }
         }
         if let Some(sure) = self.loss_sure_at() {
@@ -406,6 +421,10 @@ impl Core {
     }
 
     fn probe(&mut self, now: Time, scope: Scope, effort: Effort) {
+        if effort == Effort::Beat && self.k.judgement_mut(&scope).bursting() {
+            // The full round tells more, and a new one would make its answers those of an old one.
+            return;
+        }
         self.round = self.round.wrapping_add(1);
         let (round, deadline) = (self.round, now + self.policy.probe_timeout);
         self.k.judgement_mut(&scope).begin(round, deadline, effort);

@@ -171,7 +171,13 @@ impl Core {
             .find(|f| matches!(f, Fault::OutsideDown { .. }))
         {
             let why = down.to_string();
-            return self.rest(now, why);
+            return match down {
+                // Nothing on the router knows when somebody logs in.
+                Fault::OutsideDown { portal: Some(_) } => {
+                    self.rest_until(now, now + self.pause().min(PORTAL_EVERY), why)
+                }
+                _ => self.rest(now, why),
+            };
         }
         if !self.k.anything_open(since) {
             // Promise 1: no cure before a way out is proved. Others may still be answering.
@@ -187,7 +193,7 @@ impl Core {
                 self.verify(now, since, Vec::new())
             };
         }
-        let control = self.k.control_answers(since);
+        let control = self.k.control_within_reach(since);
         let mut tried = self
             .episode
             .as_ref()
@@ -218,7 +224,8 @@ impl Core {
                     .any(|f| matches!(f, Fault::DaemonGone | Fault::DaemonHung { .. }));
                 // A restart while control is down ends a tailnet that still works (measured), so
                 // its answer must be of just now.
-                if daemon || self.k.control_answers(now.saturating_sub(CONTROL_FRESH)) {
+                let lately = now.saturating_sub(CONTROL_FRESH);
+                if daemon || self.k.control_within_reach(lately) {
                     self.restart(moment, since, &faults);
                 } else {
                     self.prove(now, "before a restart".into());
@@ -230,7 +237,11 @@ impl Core {
                 self.restart(moment, since, &faults);
             }
             Next::AwaitControl => {
-                let failed = self.k.control_failure(since);
+                let names = faults.iter().find_map(|f| match f {
+                    Fault::NamesDead { why } => Some(why.clone()),
+                    _ => None,
+                });
+                let failed = self.k.control_failure(since).or(names);
                 if failed.is_some() || self.rounds_over() {
                     let why = failed.unwrap_or_else(|| "no answer yet".into());
                     self.rest(

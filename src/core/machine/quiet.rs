@@ -21,6 +21,9 @@ impl Core {
             self.other_at = now + self.policy.other_interval;
             self.beat_others(now);
         }
+        if self.recheck_at <= now {
+            self.recheck(now);
+        }
         self.look_at_silent(now);
         self.ask_control(now);
         let well = self.faults.is_empty() && self.k.tailnet.api == Api::Answers;
@@ -40,40 +43,6 @@ impl Core {
         let better = self.ways_back();
         if !better.is_empty() {
             self.consider_return(now, &better);
-        }
-    }
-
-    /// The families whose path is asked by this heartbeat. Where one uplink carries both they take
-    /// turns: a dark uplink takes both with it, and each question costs (tests/quiet_month.rs).
-    fn families_to_beat(&mut self) -> Vec<Family> {
-        let device = |f: Family| self.k.path(f).route.as_ref().map(|r| r.device.as_str());
-        let [v4, v6] = Family::BOTH.map(device);
-        if v4.is_some() && v4 == v6 {
-            self.beat_family = match self.beat_family {
-                Family::V4 => Family::V6,
-                Family::V6 => Family::V4,
-            };
-            return vec![self.beat_family];
-        }
-        let used = |f: &Family| self.k.path(*f).route.is_some();
-        Family::BOTH.into_iter().filter(used).collect()
-    }
-
-    /// Asks the uplinks that the paths do not use. For the one in use the path has answered
-    /// ([`Judgement::vouch`]).
-    fn beat_others(&mut self, now: Time) {
-        let names: Vec<String> = self.k.uplinks.iter().map(|u| u.name.clone()).collect();
-        for name in names {
-            for f in Family::BOTH {
-                let used = self.k.path_uplink(f).is_some_and(|u| u.name == name);
-                let open = self
-                    .k
-                    .verdict(&name, f)
-                    .is_some_and(|j| j.verdict == Verdict::Open);
-                if !(used && open) {
-                    self.probe_uplink(now, &name, f, Effort::Beat);
-                }
-            }
         }
     }
 
@@ -116,6 +85,64 @@ impl Core {
                 self.probe_uplink(now, &name, f, Effort::Burst);
             }
         }
+    }
+
+    /// The families whose path is asked by this heartbeat. Where one uplink carries both they take
+    /// turns: a dark uplink takes both with it, and each question costs (tests/quiet_month.rs).
+    fn families_to_beat(&mut self) -> Vec<Family> {
+        let device = |f: Family| self.k.path(f).route.as_ref().map(|r| r.device.as_str());
+        let [v4, v6] = Family::BOTH.map(device);
+        if v4.is_some() && v4 == v6 {
+            self.beat_family = match self.beat_family {
+                Family::V4 => Family::V6,
+                Family::V6 => Family::V4,
+            };
+            return vec![self.beat_family];
+        }
+        let used = |f: &Family| self.k.path(*f).route.is_some();
+        Family::BOTH.into_iter().filter(used).collect()
+    }
+
+    /// Asks the uplinks that the paths do not use. For the one in use the path has answered
+    /// ([`Judgement::vouch`]).
+    fn beat_others(&mut self, now: Time) {
+        let names: Vec<String> = self.k.uplinks.iter().map(|u| u.name.clone()).collect();
+        for name in names {
+            for f in Family::BOTH {
+                let used = self.k.path_uplink(f).is_some_and(|u| u.name == name);
+                let open = self
+                    .k
+                    .verdict(&name, f)
+                    .is_some_and(|j| j.verdict == Verdict::Open);
+                if !(used && open) {
+                    self.probe_uplink(now, &name, f, Effort::Beat);
+                }
+            }
+        }
+    }
+
+    /// Asks in full where something is wrong that short rounds cannot see: a portal that somebody
+    /// may have passed, names, TLS, large packets, the clock.
+    fn recheck(&mut self, now: Time) {
+        self.recheck_at = now + RECHECK_EVERY;
+        let odd = |j: &Judgement| j.verdict == Verdict::Portal || j.flaws.any();
+        let uplinks = self.k.verdicts.iter().filter(|(_, j)| odd(j));
+        let uplinks: Vec<_> = uplinks.map(|(key, _)| key.clone()).collect();
+        for f in Family::BOTH {
+            if odd(&self.k.path(f).judgement) {
+                self.probe_path(now, f, Effort::Burst);
+            }
+        }
+        for (name, f) in uplinks {
+            self.probe_uplink(now, &name, f, Effort::Burst);
+        }
+    }
+
+    /// True when [`Core::recheck`] has something to ask.
+    pub(super) fn odd(&self) -> bool {
+        let paths = self.k.paths.iter().map(|p| &p.judgement);
+        let mut all = self.k.verdicts.values().chain(paths);
+        all.any(|j| j.verdict == Verdict::Portal || j.flaws.any())
     }
 
     pub(super) fn since_look(&self, now: Time) -> Duration {
@@ -188,7 +215,8 @@ impl Core {
     /// Open without a break for the hold, with an answer not older than `fresh`.
     fn stable(&self, now: Time, name: &str, family: Family, fresh: Duration) -> bool {
         self.k.verdict(name, family).is_some_and(|j| {
-            j.verdict == Verdict::Open
+            // Its own resolvers are not missed where the router's answers all the same.
+            (j.verdict == Verdict::Open || j.verdict.is_open() && self.k.names_work())
                 && j.steady_since
                     .is_some_and(|t| now.saturating_sub(t) >= self.hold())
                 && j.judged_at.is_some_and(|t| now.saturating_sub(t) <= fresh)

@@ -68,7 +68,7 @@ impl Core {
         let tried = self.episode.as_ref().is_some_and(|e| e.tried.renew > 0);
         !tried
             && self.policy.allowed.renew
-            && self.k.control_answers(since)
+            && self.k.control_within_reach(since)
             && !faults
                 .iter()
                 .any(|f| matches!(f, Fault::PinnedRoute { .. }))
@@ -121,6 +121,7 @@ impl Core {
         self.again = false;
         self.beat_at = now + self.policy.interval;
         self.return_at = now;
+        self.recheck_at = now + RECHECK_EVERY;
         self.faults.retain(|f| !f.curable());
     }
 
@@ -152,8 +153,12 @@ impl Core {
     }
 
     pub(super) fn rest(&mut self, now: Time, why: String) {
-        let pause = (REST_FIRST * 2u32.pow(self.rests.min(8))).min(REST_LAST);
-        self.rest_until(now, now + pause, why);
+        self.rest_until(now, now + self.pause(), why);
+    }
+
+    /// How long to rest: longer each time.
+    pub(super) fn pause(&self) -> Duration {
+        (REST_FIRST * 2u32.pow(self.rests.min(8))).min(REST_LAST)
     }
 
     pub(super) fn rest_until(&mut self, now: Time, until: Time, why: String) {

@@ -23,6 +23,10 @@ use super::http::{FetchError, Request, Response};
 /// long, and JSON writes a byte in up to six.
 const MAX_LINE: u64 = 512 * 1024;
 
+/// The worker keeps a request's time-out by itself, and says what it was that took so long. It is
+/// given this much longer to say so.
+const LAST_WORD: Duration = Duration::from_millis(500);
+
 /// What the worker is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Ask {
@@ -39,7 +43,7 @@ enum Told {
 
 /// Does a request in the worker of this thread.
 pub(super) async fn fetch(request: Request) -> Result<Response, FetchError> {
-    let timeout = request.timeout;
+    let timeout = request.timeout + LAST_WORD;
     match parent::ask(Ask::Fetch(Box::new(request)), timeout).await? {
         Told::Fetched(result) => result,
         Told::Resolved(_) => Err(FetchError::Worker("answered something else".into())),

@@ -1,0 +1,154 @@
+"""Scenarios of verdicts: what an uplink is called, and which fault is named for it."""
+
+import json
+import time
+
+from . import plan
+from .hosts import wait_until
+from .paths import BIN
+from .rescues import acts, faults
+from .steps import (
+    PATIENCE,
+    await_quiet,
+    expect,
+    expect_back,
+    fail_over,
+    linger,
+    seconds,
+    start_tailover,
+    status,
+)
+
+# In quiet times a way with a flaw is asked in full once a minute.
+_RECHECK = 75
+
+
+def names_dead(world):
+    """Names die with the first uplink: tailnet and control come back over the second all the same.
+
+    The router's own resolver still knows the control server's name. Once it has forgotten that
+    too, it is said.
+    """
+    start_tailover(world)
+    _kill_names_of_the_second(world)
+    figures = fail_over(world, "tailover")
+    expect_back(figures)
+    world.router.forget_names()
+    _look(world)
+    wait_until(lambda: faults(world) == ["names-dead"], PATIENCE, "names-dead as the only fault")
+    world.isp2.restore()
+    wait_until(lambda: not faults(world), _RECHECK, "names that work again")
+    return str(figures)
+
+
+def names_dead_and_forgotten(world):
+    """Nobody can resolve the control server's name: control is renewed when somebody can, not before."""
+    start_tailover(world)
+    _kill_names_of_the_second(world)
+    world.router.forget_names()
+    broken = time.monotonic()
+    world.isp1.blackhole()
+    wait_until(lambda: "names-dead" in faults(world), _RECHECK, "names-dead among the faults")
+    wait_until(lambda: world.pings.back(broken, 4) is not None, PATIENCE, "the tailnet without names")
+    linger(10)
+    expect("renew" not in acts(world), "a new control client was asked for, which knows no address")
+    expect("restart" not in acts(world), "tailscaled was restarted, and has lost its netmap")
+    world.isp2.restore()
+    returned = time.monotonic()
+    wait_until(lambda: world.watch.control_now() == {"isp2"}, 100, "control once names are back")
+    return (
+        f"ping {seconds(world.pings.back(broken, 4))} after the blackout, control"
+        f" {seconds(time.monotonic() - returned)} after the names' return"
+    )
+
+
+def _kill_names_of_the_second(world):
+    world.isp2.names_dead()
+    _look(world)
+    wait_until(lambda: _verdict(world, plan.ISP2) == "dns-dead", PATIENCE, "wanb's verdict dns-dead")
+    expect(not faults(world), f"names still work, and yet: {faults(world)}")
+
+
+def tls_broken(world):
+    """TCP opens, TLS does not: named as that, and nothing is done about it."""
+    return _named(world, "tls_broken", "tls-broken")
+
+
+def mtu_black_hole(world):
+    """Small packets pass and large ones do not: named as that, and nothing is done about it."""
+    return _named(world, "mtu_black_hole", "mtu-black-hole")
+
+
+def _named(world, fault, identifier):
+    start_tailover(world)
+    getattr(world.isp1, fault)()
+    since = time.monotonic()
+    _look(world)
+    wait_until(lambda: faults(world) == [identifier], PATIENCE, f"{identifier} as the only fault")
+    named = time.monotonic() - since
+    expect(_verdict(world, plan.ISP1) == "open", f"wan is {_verdict(world, plan.ISP1)}")
+    linger(5)
+    expect(faults(world) == [identifier], f"then it named {faults(world)}")
+    expect(not acts(world), f"acted: {acts(world)}")
+    world.isp1.restore()
+    restored = time.monotonic()
+    wait_until(lambda: not faults(world), _RECHECK, "no fault after the end")
+    cleared = time.monotonic() - restored
+    return f"named {seconds(named)} after a look, cleared {seconds(cleared)} after its end"
+
+
+def portal_that_redirects(world):
+    """A portal that leads every request elsewhere is left as one that answers is."""
+    return _left(world, "portal_that_redirects")
+
+
+def portal_that_is_mute(world):
+    """The same of a portal that accepts every connection and says nothing."""
+    return _left(world, "portal_that_is_mute")
+
+
+def _left(world, fault):
+    # A target that such a portal can fake: a TCP connection is all that is asked of it.
+    start_tailover(world, f"\tlist target 'derp'\n\tlist target 'tcp:{plan.IPIFY[0]}:443'\n")
+    figures = fail_over(world, "tailover", fault)
+    expect_back(figures)
+    # The uplink that was left has to prove itself anew.
+    _look(world)
+    wait_until(lambda: _verdict(world, plan.ISP1) == "portal", PATIENCE, "wan's verdict portal")
+    linger(5)
+    expect(_verdict(world, plan.ISP1) == "portal", f"then it was {_verdict(world, plan.ISP1)}")
+    return f"{figures}; called a portal"
+
+
+def login_at_a_portal(world):
+    """A login at the portal of an uplink that is not used is noticed within a minute."""
+    start_tailover(world)
+    world.isp2.portal()
+    _look(world)
+    wait_until(lambda: _verdict(world, plan.ISP2) == "portal", PATIENCE, "wanb's verdict portal")
+    await_quiet(world)
+    world.isp2.restore()
+    login = time.monotonic()
+    wait_until(lambda: _verdict(world, plan.ISP2) == "open", _RECHECK, "wanb's verdict open")
+    return f"noticed {seconds(time.monotonic() - login)} after the login"
+
+
+def bursts_under_loss(world):
+    """Of 200 bursts by the real prober at 30 % loss each way none calls the uplink closed."""
+    start_tailover(world)
+    world.isp1.lossy(30)
+    text = world.router.host.run([BIN / "bursts", plan.ISP1.device, "200"], timeout=500)
+    counts = json.loads(text)
+    expect(counts.get("open") == 200, f"verdicts of 200 bursts: {counts}")
+    return f"verdicts of 200 bursts: {counts}"
+
+
+def _look(world):
+    """Has tailover look at everything now, as the owner can."""
+    world.router.host.run(["tailover", "recover"])
+
+
+def _verdict(world, isp):
+    """What the daemon calls an ISP's uplink over IPv4."""
+    uplink = next(u for u in status(world)["uplinks"] if u["device"] == isp.device)
+    return uplink["ipv4"]["verdict"]

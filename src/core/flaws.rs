@@ -1,0 +1,209 @@
+//! What a full round shows of an open way beyond that it is open: names, TLS, large packets, the clock.
+
+use std::fmt;
+
+/// How TLS went on a connection that had opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Somebody spoke TLS, with whatever certificate.
+    Spoken,
+    /// Silence, or the connection was cut off, in the handshake.
+    Broken(String),
+    /// The certificate is not valid yet. `early`: the router's clock shows a time before this
+    /// program was written.
+    NotYetValid { early: bool },
+}
+
+/// Targets whose TLS must fail before it is the way's fault: one server may be at fault itself.
+const TLS_TARGETS: usize = 2;
+
+/// Bound on the targets that a round remembers.
+const TARGETS_KEPT: usize = 8;
+
+/// What is wrong with a way that is open, each in words; `None` where nothing is, or nothing is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flaws {
+    /// No resolver answers over it.
+    pub names: Option<String>,
+    /// TCP opens, TLS does not work.
+    pub tls: Option<String>,
+    /// Small packets pass, large ones do not.
+    pub large: Option<String>,
+    /// Certificates are not valid yet.
+    pub clock: Option<String>,
+    /// TLS failed in one round; on a line that loses packets that happens by chance, so it counts
+    /// when the next round shows the same.
+    pub tls_doubt: bool,
+}
+
+impl Flaws {
+    /// True when there is something to be looked at again.
+    pub fn any(&self) -> bool {
+        *self != Flaws::default()
+    }
+}
+
+impl fmt::Display for Flaws {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let named = [
+            ("no resolver answers", &self.names),
+            ("TLS does not work", &self.tls),
+            ("large packets are lost", &self.large),
+            ("the clock is wrong", &self.clock),
+        ];
+        for (what, why) in named {
+            if let Some(why) = why {
+                write!(f, "; {what} ({why})")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What came in during one round.
+#[derive(Clone, Debug, Default)]
+pub struct Clues {
+    resolved: bool,
+    unresolved: Option<String>,
+    spoken: bool,
+    broken: Vec<(String, String)>,
+    not_yet: Vec<String>,
+    early: bool,
+    large: Option<Result<(), String>>,
+}
+
+impl Clues {
+    pub fn names(&mut self, result: &Result<(), String>) {
+        match result {
+            Ok(()) => self.resolved = true,
+            Err(why) => self.unresolved = Some(why.clone()),
+        }
+    }
+
+    pub fn tls(&mut self, target: &str, end: &Tls) {
+        match end {
+            Tls::Spoken => self.spoken = true,
+            Tls::Broken(why) => {
+                let known = self.broken.iter().any(|(t, _)| t == target);
+                if !known && self.broken.len() < TARGETS_KEPT {
+                    self.broken.push((target.to_string(), why.clone()));
+                }
+            }
+            Tls::NotYetValid { early } => {
+                self.early |= early;
+                let known = self.not_yet.iter().any(|t| t == target);
+                if !known && self.not_yet.len() < TARGETS_KEPT {
+                    self.not_yet.push(target.to_string());
+                }
+            }
+        }
+    }
+
+    pub fn large(&mut self, result: &Result<(), String>) {
+        self.large = Some(result.clone());
+    }
+
+    /// What the whole round says, after a round that said `before`.
+    pub fn read(&self, before: &Flaws) -> Flaws {
+        let mut flaws = Flaws::default();
+        if !self.resolved {
+            flaws.names.clone_from(&self.unresolved);
+        }
+        if let Some(Err(why)) = &self.large {
+            // Handshakes with a long certificate fail then too, and for that reason.
+            flaws.large = Some(why.clone());
+        } else if self.broken.len() >= TLS_TARGETS && !self.spoken && self.not_yet.is_empty() {
+            flaws.tls_doubt = true;
+            if before.tls_doubt {
+                flaws.tls = self
+                    .broken
+                    .first()
+                    .map(|(target, why)| format!("{target}: {why}"));
+            }
+        }
+        // One certificate may have been made too early; a clock is behind for all of them.
+        let behind = self.not_yet.len() >= TLS_TARGETS && !self.spoken;
+        if let Some(target) = self.not_yet.first().filter(|_| self.early || behind) {
+            flaws.clock = Some(match self.early {
+                true => format!(
+                    "the certificate of {target} is not valid yet, and the clock is years behind"
+                ),
+                false => format!("the certificate of {target} is not valid yet, nor any other"),
+            });
+        }
+        flaws
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tls(ends: &[(&str, Tls)], before: &Flaws) -> Flaws {
+        let mut clues = Clues::default();
+        for (target, end) in ends {
+            clues.tls(target, end);
+        }
+        clues.read(before)
+    }
+
+    fn broken() -> Tls {
+        Tls::Broken("no answer".into())
+    }
+
+    #[test]
+    fn one_resolver_that_answers_is_enough() {
+        let mut clues = Clues::default();
+        clues.names(&Err("REFUSED".into()));
+        assert_eq!(
+            clues.read(&Flaws::default()).names,
+            Some("REFUSED".to_string())
+        );
+        clues.names(&Ok(()));
+        assert_eq!(clues.read(&Flaws::default()).names, None);
+    }
+
+    #[test]
+    fn tls_is_broken_when_two_rounds_say_so_of_two_targets() {
+        let none = Flaws::default();
+        assert!(!tls(&[("a", broken()), ("a", broken())], &none).any());
+        let ends = [("a", broken()), ("b", broken())];
+        let first = tls(&ends, &none);
+        assert!(first.tls_doubt && first.tls.is_none());
+        assert_eq!(tls(&ends, &first).tls, Some("a: no answer".to_string()));
+        let spoken = [("a", broken()), ("b", broken()), ("c", Tls::Spoken)];
+        assert!(!tls(&spoken, &first).any());
+    }
+
+    #[test]
+    fn lost_large_packets_explain_handshakes_that_fail() {
+        let mut clues = Clues::default();
+        clues.tls("a", &broken());
+        clues.tls("b", &broken());
+        clues.large(&Err("16 of 1400 bytes".into()));
+        let doubted = Flaws {
+            tls_doubt: true,
+            ..Flaws::default()
+        };
+        let flaws = clues.read(&doubted);
+        assert!(flaws.large.is_some() && flaws.tls.is_none());
+        clues.large(&Ok(()));
+        assert!(clues.read(&doubted).tls.is_some());
+    }
+
+    #[test]
+    fn one_certificate_of_the_future_is_no_wrong_clock_unless_the_clock_is_years_behind() {
+        let none = Flaws::default();
+        let not_yet = |early| Tls::NotYetValid { early };
+        assert!(!tls(&[("a", not_yet(false))], &none).any());
+        assert!(tls(&[("a", not_yet(true))], &none).clock.is_some());
+        let two = [("a", not_yet(false)), ("b", not_yet(false))];
+        assert!(tls(&two, &none).clock.is_some());
+        let spoken = [
+            ("a", not_yet(false)),
+            ("b", not_yet(false)),
+            ("c", Tls::Spoken),
+        ];
+        assert!(!tls(&spoken, &none).any());
+    }
+}
