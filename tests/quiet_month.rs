@@ -183,7 +183,7 @@ impl Month {
         };
         for action in self.core.step(moment, input) {
             match action {
-                Action::Look(Look::Pulse) => {
+                Action::Look(Look::Pulse | Look::Counters) => {
                     let pulse = self.pulse();
                     self.after(MS, Input::Pulse(pulse));
                 }

@@ -14,10 +14,11 @@ impl Daemon {
             }
         }
         match action {
-            Action::Look(Look::Pulse) => {
+            Action::Look(look @ (Look::Pulse | Look::Counters)) => {
                 let k = self.core.knowledge();
                 let devices: Vec<&str> = k.uplinks.iter().map(|u| u.device.as_str()).collect();
-                queue.push_back(Input::Pulse(pulse::read(&devices)));
+                let pulse = pulse::read(&devices, look == Look::Pulse);
+                queue.push_back(Input::Pulse(pulse));
             }
             Action::Look(look) => {
                 if look != Look::Tailnet {

@@ -186,7 +186,9 @@ pub fn run(settings: Settings, file: &Path) -> Result<(), Refusal> {
     let executor = Rc::new(LocalExecutor::new());
     let mut daemon = Daemon::new(Rc::clone(&executor), settings, file, false)?;
     start_worker(&executor);
-    smol::block_on(executor.run(async {
+    // Not smol's: that one and the thread "async-io" would take turns at waiting for the kernel, and
+    // wake each other up to a dozen times for each event (async-io, driver.rs).
+    smol::future::block_on(executor.run(async {
         daemon.read_interfaces_once().await;
         daemon.adopt();
         leave::cleanup();

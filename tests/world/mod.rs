@@ -900,7 +900,7 @@ impl World {
                 if *look == Look::All {
                     self.after(MS, Ev::Tell(Input::Uplinks(self.uplinks())));
                 }
-                if *look == Look::Pulse {
+                if matches!(look, Look::Pulse | Look::Counters) {
                     let pulse = self.pulse();
                     self.after(Duration::ZERO, Ev::Tell(Input::Pulse(pulse)));
                     return;

@@ -382,7 +382,10 @@ impl Core {
         }
         if self.pulse_at <= now {
             self.pulse_again(now);
-            self.out.push(Action::Look(Look::Pulse));
+            self.out.push(Action::Look(match self.calm(now) {
+                true => Look::Counters,
+                false => Look::Pulse,
+            }));
         }
         self.follow_drill(now);
         match self.stage.clone() {

@@ -7,6 +7,8 @@ impl Core {
         if self.beat_at <= now {
             self.beat_at = now + self.policy.interval;
             self.out.push(Action::Look(Look::All));
+            // While nothing is under way, connections are looked at with the heartbeat only.
+            self.out.push(Action::Look(Look::Pulse));
             // A path that is being asked because of a sign needs no heartbeat.
             if self.suspicion.is_none() {
                 for f in self.families_to_beat() {

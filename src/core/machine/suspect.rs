@@ -17,7 +17,7 @@ const LAST_ANSWER: Duration = Duration::from_millis(350);
 
 /// Pulses while the tailnet is in use, or something is wrong; and while it is idle.
 const PULSE_IN_USE: Duration = Duration::from_millis(500);
-const PULSE_IDLE: Duration = Duration::from_secs(2);
+const PULSE_IDLE: Duration = Duration::from_secs(5);
 
 /// A path that is being asked because of a sign.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,12 +32,19 @@ pub(super) struct Suspicion {
 impl Core {
     /// When the counters are read next.
     pub(super) fn pulse_again(&mut self, now: Time) {
-        let calm = self.stage == Stage::Quiet && self.suspicion.is_none();
-        let pause = match calm && !self.signs.in_use(now) {
+        let pause = match self.calm(now) {
             true => PULSE_IDLE,
             false => PULSE_IN_USE,
         };
         self.pulse_at = now + pause;
+    }
+
+    /// Nothing is wrong, nothing is asked, and nobody uses the tailnet.
+    pub(super) fn calm(&self, now: Time) -> bool {
+        self.stage == Stage::Quiet
+            && self.suspicion.is_none()
+            && self.faults.is_empty()
+            && !self.signs.in_use(now)
     }
 
     pub(super) fn take_pulse(&mut self, now: Time, pulse: &Pulse) {
