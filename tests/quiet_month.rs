@@ -316,7 +316,7 @@ impl Month {
         Pulse {
             uplinks: vec![first, second],
             tunnel: Some(tunnel),
-            resending,
+            resending: Some(resending),
         }
     }
 

@@ -729,7 +729,7 @@ impl World {
         Pulse {
             uplinks: self.counted.devices.to_vec(),
             tunnel: Some(self.counted.tunnel.clone()),
-            resending,
+            resending: Some(resending),
         }
     }
 

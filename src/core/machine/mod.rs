@@ -164,6 +164,8 @@ pub struct Core {
     return_at: Time,
     recheck_at: Time,
     pulse_at: Time,
+    /// When the next pulse may read connections.
+    connections_at: Time,
     signs: Signs,
     suspicion: Option<suspect::Suspicion>,
     /// Something happened while a cure was under way; look again afterwards.
@@ -225,6 +227,7 @@ impl Core {
             return_at: Time::ZERO,
             recheck_at: Time::ZERO,
             pulse_at: Time::ZERO,
+            connections_at: Time::ZERO,
             signs: Signs::default(),
             suspicion: None,
             again: false,
@@ -382,10 +385,8 @@ impl Core {
         }
         if self.pulse_at <= now {
             self.pulse_again(now);
-            self.out.push(Action::Look(match self.calm(now) {
-                true => Look::Counters,
-                false => Look::Pulse,
-            }));
+            let look = self.pulse_now(now);
+            self.out.push(Action::Look(look));
         }
         self.follow_drill(now);
         match self.stage.clone() {
