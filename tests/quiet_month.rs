@@ -317,6 +317,7 @@ impl Month {
             uplinks: vec![first, second],
             tunnel: Some(tunnel),
             resending: Some(resending),
+            ..Pulse::default()
         }
     }
 

@@ -1,23 +1,31 @@
 //! `tailover hotplug`: relays an event of netifd or mwan3 to the daemon, and never holds it up.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use argh::FromArgs;
 
 use crate::daemon::OBJECT;
 use crate::ubus::blobmsg::{Table, Value};
-use crate::ubus::oneshot;
+use crate::ubus::{oneshot, Error};
 
 use super::{settings_or_default, OK};
 
 /// netifd runs its hotplug scripts one at a time, so even a dead ubusd may cost no more than this.
 const PATIENCE: Duration = Duration::from_millis(15);
 
+/// A router that is busy with a failover may need longer; nobody waits for this.
+const BEHIND: Duration = Duration::from_secs(5);
+
 /// relay ACTION, INTERFACE, DEVICE and FIRSTCONNECT from the environment to the daemon
 #[derive(FromArgs)]
 #[argh(subcommand, name = "hotplug")]
-pub struct Hotplug {}
+pub struct Hotplug {
+    /// wait for a busy router; what it starts itself when the first try took too long
+    #[argh(switch)]
+    behind: bool,
+}
 
 impl Hotplug {
     /// Quiet and always 0: without a daemon there is nobody to tell, and a hotplug script has nobody
@@ -28,9 +36,30 @@ impl Hotplug {
             return OK;
         }
         let socket = settings_or_default(file).ubus_socket;
-        let _ = oneshot::call(&socket, OBJECT, "event", data, PATIENCE);
+        let patience = if self.behind { BEHIND } else { PATIENCE };
+        let told = oneshot::call(&socket, OBJECT, "event", data, patience);
+        if matches!(told, Err(Error::Timeout)) && !self.behind {
+            try_behind(file);
+        }
         OK
     }
+}
+
+/// Tries once more in a process that nobody waits for. Told twice is no harm: one burst is one event.
+fn try_behind(file: &Path) {
+    let Ok(program) = std::env::current_exe() else {
+        return;
+    };
+    let nothing = || Stdio::null();
+    // It ends by itself; init takes it over when this process has ended.
+    let _ = Command::new(program)
+        .arg("--config")
+        .arg(file)
+        .args(["hotplug", "--behind"])
+        .stdin(nothing())
+        .stdout(nothing())
+        .stderr(nothing())
+        .spawn();
 }
 
 /// The event in the words of our ubus object; empty when there is none to tell.

@@ -46,6 +46,8 @@ pub struct Pulse {
     /// TCP connections of the router that wait for an acknowledgement; `None` when they were not
     /// read.
     pub resending: Option<Vec<Resending>>,
+    /// tailscaled's process is stopped (SIGSTOP): it cannot answer anything.
+    pub halted: bool,
 }
 
 /// Packet counters of one device since it was made.

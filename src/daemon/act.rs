@@ -17,7 +17,7 @@ impl Daemon {
             Action::Look(look @ (Look::Pulse | Look::Counters)) => {
                 let k = self.core.knowledge();
                 let devices: Vec<&str> = k.uplinks.iter().map(|u| u.device.as_str()).collect();
-                let pulse = pulse::read(&devices, look == Look::Pulse);
+                let pulse = pulse::read(&devices, k.tailnet.pid, look == Look::Pulse);
                 queue.push_back(Input::Pulse(pulse));
             }
             Action::Look(look) => {

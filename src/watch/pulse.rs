@@ -14,12 +14,17 @@ const RESENDING: usize = 64;
 /// They are read every second or two for ever.
 const READ_AT_ONCE: usize = 8 * 1024;
 
-/// Reads the counters of `uplinks` (devices) and of tailscale's device, and, if asked for, all
-/// connections with unacknowledged data. What cannot be read is left out: a sign less is no harm.
-pub fn read(uplinks: &[&str], connections: bool) -> Pulse {
+/// Reads the counters of `uplinks` (devices) and of tailscale's device, whether the process `pid` is
+/// stopped, and, if asked for, all connections with unacknowledged data. What cannot be read is
+/// left out: a sign less is no harm.
+pub fn read(uplinks: &[&str], pid: Option<u32>, connections: bool) -> Pulse {
     let mut text = String::with_capacity(READ_AT_ONCE);
     read_into(&mut text, "/proc/net/dev");
     let mut pulse = traffic(&text, uplinks);
+    if let Some(pid) = pid {
+        read_into(&mut text, &format!("/proc/{pid}/stat"));
+        pulse.halted = halted(&text);
+    }
     if connections {
         let mut list = Vec::new();
         for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
@@ -75,6 +80,13 @@ fn traffic(text: &str, uplinks: &[&str]) -> Pulse {
     pulse
 }
 
+/// The state is the first word after the name, which stands in brackets and may hold some itself
+/// (proc_pid_stat(5)). `T` is stopped, `t` is stopped by a debugger.
+fn halted(stat: &str) -> bool {
+    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+    state.is_some_and(|s| s.starts_with(['T', 't']))
+}
+
 fn resending(text: &str) -> impl Iterator<Item = Resending> + '_ {
     sockets::parse(text)
         .into_iter()
@@ -113,6 +125,13 @@ broken: 1 2
     }
 
     #[test]
+    fn a_stopped_process_is_known_by_its_state_and_not_by_its_name() {
+        assert!(halted("17 (tailscaled) T 1 17 17 0"));
+        assert!(!halted("17 (a) T b) S 1 17 17 0"));
+        assert!(!halted(""));
+    }
+
+    #[test]
     fn nonsense_shows_nothing() {
         assert_eq!(traffic("", &["eth1"]), Pulse::default());
         assert_eq!(
@@ -123,6 +142,6 @@ broken: 1 2
 
     #[test]
     fn this_machine_can_be_read() {
-        assert_eq!(read(&["lo"], true).uplinks.len(), 1);
+        assert_eq!(read(&["lo"], None, true).uplinks.len(), 1);
     }
 }

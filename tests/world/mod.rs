@@ -730,6 +730,7 @@ impl World {
             uplinks: self.counted.devices.to_vec(),
             tunnel: Some(self.counted.tunnel.clone()),
             resending: Some(resending),
+            halted: self.hung && self.how_hung == Hung::Halted,
         }
     }
 

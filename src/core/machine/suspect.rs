@@ -81,6 +81,11 @@ impl Core {
             .filter_map(|p| Some(p.route.as_ref()?.device.as_str()))
             .collect();
         let sign = self.signs.take(now, pulse, &used, own);
+        let known = self.k.tailnet.process.as_ref();
+        if pulse.halted && !known.is_some_and(|p| p.halted) && self.since_look(now) >= SILENT_EVERY
+        {
+            self.out.push(Action::Look(Look::Tailnet));
+        }
         if self.stage != Stage::Quiet {
             return;
         }
