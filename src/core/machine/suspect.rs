@@ -17,7 +17,7 @@ const LAST_ANSWER: Duration = Duration::from_millis(350);
 
 /// Pulses while the tailnet is in use, or something is wrong; and while it is idle.
 const PULSE_IN_USE: Duration = Duration::from_millis(500);
-const PULSE_IDLE: Duration = Duration::from_secs(5);
+const PULSE_IDLE: Duration = Duration::from_secs(10);
 
 /// A path that is being asked because of a sign.
 #[derive(Clone, Debug, PartialEq)]
