@@ -70,8 +70,11 @@ impl Core {
             return self.prove(now, why);
         }
         if let Some(why) = sign {
-            if self.signs.may_ask(now) {
-                self.suspect(now, why);
+            match self.calm(now) {
+                // Nobody waits: the next heartbeat comes now, and costs nothing in the long run.
+                true if self.signs.may_ask(now) => self.beat_at = now,
+                false if self.signs.may_ask(now) => self.suspect(now, why),
+                _ => {}
             }
         }
     }
