@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// The verdict of one burst, which is left as soon as it is known.
 async fn burst(prober: &Prober, settings: &Settings, device: &str) -> Verdict {
     let round = Round {
-        egress: by_uplink(device, settings.mark.value, settings.mmx_mask),
+        egress: by_uplink(device, settings.mark.value | settings.mmx_mask),
         family: Family::V4,
         effort: Effort::Burst,
         control: true,

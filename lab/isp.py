@@ -198,6 +198,40 @@ class IspHost:
             "conntrack -F -f ipv4 2>/dev/null"
         )
 
+    def dark(self, family):
+        """Drops everything of one family, 4 or 6."""
+        (self._fault4 if family == 4 else self._fault6)("-A fault -j DROP")
+
+    def bare(self, router, wanted):
+        """Makes the cable one without neighbours, as PPP is, or a plain one again."""
+        # Without ARP a frame carries the sender's own address; both ends have the same.
+        mine = self.host.run(["cat", "/sys/class/net/cust0/address"]).strip()
+        theirs = mine
+        if not wanted:
+            theirs = mine[:-2] + f"{int(mine[-2:], 16) ^ 1:02x}"
+        for host, device, address in ((self.host, "cust0", mine), (router, self.spec.device, theirs)):
+            host.sh(
+                f"ip link set {device} arp {'off' if wanted else 'on'}\n"
+                f"ip link set {device} address {address}\nip neighbour flush dev {device}"
+            )
+
+    def renumber(self, spec):
+        """Gives out another IPv4 network, with another gateway address."""
+        self.host.sh(
+            f"ip address del {self.spec.gateway}/26 dev cust0\n"
+            f"ip address add {spec.gateway}/26 dev cust0"
+        )
+        self.spec = spec
+        self._restore_tables("iptables", _FIREWALL4)
+
+    def gateway(self, address, old):
+        """Answers as the customer's gateway at another address."""
+        self.host.sh(
+            "echo 1 > /proc/sys/net/ipv4/conf/cust0/promote_secondaries\n"
+            f"ip address add {address}/26 dev cust0\nip address del {old}/26 dev cust0\n"
+            f"ip route replace {self.spec.network} dev cust0"
+        )
+
     def restore(self):
         """Ends every fault. The public address stays what it is."""
         self._fault4()

@@ -125,27 +125,6 @@ def boot_race(world):
         world.node.restart()
 
 
-def boot_race_spared(world):
-    """The same base, but mwan3 is told to leave the tailnet alone: nothing is lost, nothing is done."""
-    world.router.mwan3.stop()
-    world.node.restart()
-    try:
-        wait_until(lambda: world.node.online(), PATIENCE, "the node online")
-        world.router.mwan3.spared = ["100.64.0.0/10", "fd7a:115c:a1e0::/48"]
-        world.router.start_mwan3()
-        # A kept flow keeps the mark that mwan3 gave it before.
-        world.router.host.run(["conntrack", "-F"], check=False)
-        wait_until(lambda: world.pings.steady(4, 2), PATIENCE, "the tailnet beside mwan3")
-        start_tailover(world)
-        linger(_WATCHED)
-        _expect_nothing(world)
-        return f"base 5200 and a working tailnet left alone for {_WATCHED} s"
-    finally:
-        world.router.mwan3.spared = []
-        world.router.mwan3.restart()
-        world.node.restart()
-
-
 def netmap_changes(world):
     """Routes that come and go by tailscaled's own will are no loss."""
     start_tailover(world)

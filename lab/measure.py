@@ -48,6 +48,11 @@ class Pings:
         span = [p for p in self.history(family) if now - seconds - 0.5 <= p[0] <= now - 0.5]
         return len(span) >= seconds / INTERVAL - 1 and all(answer for _, answer in span)
 
+    def lost(self, since, until, family):
+        """Seconds of that time whose pings were not answered, all together."""
+        span = [answer for sent, answer in self.history(family) if since <= sent <= until]
+        return span.count(None) * INTERVAL
+
     def worst_gap(self, since, until, family):
         """The longest time without an answered ping between the two instants.
 

@@ -40,8 +40,6 @@ class Mwan3:
         self.online = {name for isp in plan.ISPS for name in (isp.wan, isp.wan6)}
         # Interfaces that netifd has taken down lose their rules and tables.
         self.down = set()
-        # Networks that a rule of the owner's leaves alone (`use_policy default`).
-        self.spared = []
 
     def start(self):
         """Sets up rules, tables and chains, like `mwan3 start`."""
@@ -78,10 +76,10 @@ class Mwan3:
         self.down.add(isp.name)
         self._write_chains()
 
-    def ifup(self, isp):
-        """Undoes `ifdown`."""
+    def ifup(self, isp, families=(4, 6)):
+        """Undoes `ifdown`; `families` are those that the uplink has."""
         self.down.discard(isp.name)
-        for family in (4, 6):
+        for family in families:
             self._add_interface(isp, family)
         self.connected(isp)
 
@@ -207,9 +205,6 @@ class Mwan3:
         for policy in _POLICIES:
             chains.append(f"mwan3_policy_{policy}")
             lines += self._policy(policy, family)
-        for network in self.spared:
-            if (":" in network) == (family == 6):
-                lines.append(f"-A mwan3_rules -d {network} {_NO_MARK} -j MARK --set-xmark {_DEFAULT}")
         to_policy = f"{_NO_MARK} -j mwan3_policy_wan_wanb"
         lines.append(f"-A mwan3_rules -p tcp -m multiport --dports 443 {to_policy}")
         lines.append(f"-A mwan3_rules {to_policy}")

@@ -73,6 +73,10 @@ class Router:
         self.sbin = STATE / "hosts" / "router" / "sbin"
         self.mwan3 = Mwan3(self.host)
         self.link_up = {isp.name: True for isp in plan.ISPS}
+        # Uplinks that are not as usual: see `reshape`.
+        self.shapes = {isp.name: None for isp in plan.ISPS}
+        # Gateways that a DHCP server has changed, by ISP.
+        self.gateways = {isp.name: isp.gateway for isp in plan.ISPS}
         self.host.write("init.d/tailscale", _INIT_SCRIPT.format(tree=TREE_INSIDE, python=sys.executable), 0o755)
         self._install()
         for name in ("all", "default"):
@@ -127,16 +131,65 @@ class Router:
         self._dns.send_signal(signal.SIGHUP)
 
     def _addresses(self, isp):
+        shape = self.shapes[isp.name]
         source = f"from {isp.prefix6} " if self.source_routes else ""
-        return (
-            f"ip address replace {isp.address}/26 dev {isp.device} noprefixroute\n"
+        via, via6 = f"via {self.gateways[isp.name]} ", f"via {isp.gateway6} "
+        if shape == "bare":
+            via = via6 = ""
+        v4 = [
+            f"ip address replace {isp.address}/26 dev {isp.device} noprefixroute",
             f"ip route replace {isp.network} dev {isp.device} src {isp.address}"
-            f" metric {isp.metric}\n"
-            f"ip route replace default via {isp.gateway} dev {isp.device} metric {isp.metric}\n"
-            f"ip address replace {isp.address6}/64 dev {isp.device} nodad\n"
-            f"ip -6 route replace default {source}via {isp.gateway6} dev {isp.device}"
-            f" metric {isp.metric}\n"
-        )
+            f" metric {isp.metric}",
+        ]
+        v6 = [f"ip address replace {isp.address6}/64 dev {isp.device} nodad"]
+        if shape != "no default":
+            v4.append(f"ip route replace default {via}dev {isp.device} metric {isp.metric}")
+            v6.append(
+                f"ip -6 route replace default {source}{via6}dev {isp.device} metric {isp.metric}"
+            )
+        return "\n".join((v4 if shape != "v6 only" else []) + v6) + "\n"
+
+    def reshape(self, isp, shape):
+        """Makes an uplink odd, or with None as it was. Not while tailover runs.
+
+        "no default": main has none for it, only netifd knows its gateway. "bare": no
+        gateway, as with PPPoE (the ISP's side is IspHost.bare). "v6 only": no IPv4.
+        """
+        self.shapes[isp.name] = shape
+        self.mwan3.ifdown(isp)
+        self.host.sh(f"ip address flush dev {isp.device} scope global")
+        self.host.sh(f"ip route flush dev {isp.device}; ip -6 route flush dev {isp.device}")
+        self.host.sh(self._addresses(isp))
+        self.mwan3.ifup(isp, (6,) if shape == "v6 only" else (4, 6))
+        self._write_state()
+
+    def renumber(self, old, new):
+        """An uplink gets the addresses of another plan, which takes the place of the old one."""
+        self.mwan3.ifdown(old)
+        self.host.sh(f"ip address flush dev {old.device} scope global")
+        self.host.sh(f"ip route flush dev {old.device}; ip -6 route flush dev {old.device}")
+        plan.ISPS[plan.ISPS.index(old)] = plan.ISP2 = new
+        self.gateways[new.name] = new.gateway
+        self.host.sh(self._addresses(new))
+        self.mwan3.ifup(new)
+        self._write_state()
+
+    def new_gateway(self, isp, gateway):
+        """A DHCP server hands out another gateway: netifd replaces main's default."""
+        self.gateways[isp.name] = gateway
+        self.host.sh(self._addresses(isp))
+        self._write_state()
+        self._changed("ifupdate", isp.wan)
+
+    def without_mwan3(self, gone):
+        """Removes mwan3 and its configuration, or puts both back."""
+        file = self.host.etc / "config" / "mwan3"
+        if gone:
+            self.mwan3.stop()
+            file.unlink()
+        else:
+            self.host.write("config/mwan3", _FILES["config/mwan3"])
+            self.mwan3.start()
 
     def isp_of(self, address):
         """The ISP whose uplink has this local address, or None."""
@@ -317,17 +370,25 @@ class Router:
         ]
         for isp in plan.ISPS:
             up = self.link_up[isp.name]
-            route = {"target": "0.0.0.0", "mask": 0, "nexthop": isp.gateway}
+            shape = self.shapes[isp.name]
+            gateway = (self.gateways[isp.name], isp.gateway6)
+            if shape == "bare":
+                gateway = ("0.0.0.0", "::")
+            route = {"target": "0.0.0.0", "mask": 0, "nexthop": gateway[0]}
             route["source"] = f"{isp.address}/32"
             wan = _interface(isp.wan, isp.device, up, isp.metric, (isp.address, 26), route)
             wan["dns-server"] = [isp.gateway] if up else []
-            route6 = {"target": "::", "mask": 0, "nexthop": isp.gateway6, "metric": isp.metric}
+            route6 = {"target": "::", "mask": 0, "nexthop": gateway[1], "metric": isp.metric}
             route6["source"] = isp.prefix6 if self.source_routes else "::/0"
             wan6 = _interface(isp.wan6, isp.device, up, isp.metric)
             if up:
                 wan6["ipv6-address"] = [{"address": isp.address6, "mask": 64}]
                 wan6["route"] = [route6]
-            interfaces += [wan, wan6]
+            if shape == "no default":
+                # As netifd tells of it with `option defaultroute '0'`.
+                for entry in (wan, wan6):
+                    entry["inactive"]["route"], entry["route"] = entry["route"], []
+            interfaces += [wan6] if shape == "v6 only" else [wan, wan6]
         return interfaces
 
 

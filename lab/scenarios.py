@@ -8,7 +8,7 @@ tailover, which prove the lab itself, and the list of all.
 import time
 from dataclasses import dataclass
 
-from . import drills, failback, footprint, losses, naming, plan, rescues, tailscaled, verdicts
+from . import drills, failback, footprint, losses, naming, plan, rescues, routers, tailscaled, verdicts
 from .hosts import wait_until
 from .steps import (
     PATIENCE,
@@ -252,13 +252,22 @@ SCENARIOS = [
     Scenario(footprint.idle_cost, tailover=True),
     Scenario(footprint.memory_later, tailover=True, rare=True, restarts=1),
     Scenario(footprint.cost_longer, tailover=True, rare=True),
+    Scenario(routers.backup_without_default, tailover=True),
+    Scenario(routers.backup_with_ipv6_alone, tailover=True),
+    Scenario(routers.one_family_dies, tailover=True),
+    Scenario(routers.no_mwan3_at_all, tailover=True, rare=True, restarts=2),
+    Scenario(routers.check_without_default, tailover=True, rare=True),
+    Scenario(routers.backup_without_gateway, tailover=True, rare=True),
+    Scenario(routers.two_uplinks_in_one_network, tailover=True, rare=True),
+    Scenario(routers.one_family_dies_on_the_first, tailover=True, rare=True),
+    Scenario(routers.new_gateway_while_steered, tailover=True, rare=True),
+    Scenario(routers.metered_backup_is_left_alone, tailover=True, rare=True),
     Scenario(losses.flush_by_mwan3, tailover=True),
     Scenario(losses.rules6_deleted, tailover=True),
     Scenario(losses.route_deleted, tailover=True),
     Scenario(losses.address_deleted, tailover=True),
     Scenario(losses.netmap_changes, tailover=True),
     Scenario(losses.boot_race, tailover=True, restarts=3),
-    Scenario(losses.boot_race_spared, tailover=True, rare=True, restarts=2),
     Scenario(losses.device_down, tailover=True, rare=True),
     Scenario(losses.flushed_before_start, tailover=True, rare=True),
     Scenario(losses.flushed_while_dark, tailover=True, rare=True),
@@ -280,6 +289,10 @@ SCENARIOS = [
     Scenario(rescues.failover_source_routes, tailover=True, rare=True),
     Scenario(failback.off_the_metered_backup, tailover=True),
     Scenario(failback.left_and_needed_again, tailover=True, rare=True),
+    # Two restarts are the scenario's own.
+    Scenario(failback.flows_held_by_mwan3, tailover=True, rare=True, restarts=2),
+    Scenario(failback.marks_hold_nothing_while_steered, tailover=True),
+    Scenario(failback.flapping, tailover=True, rare=True),
     Scenario(dead_without_cure_derp, peer="derp-only", rare=True),
     Scenario(by_hand_derp, peer="derp-only"),
     Scenario(rescues.failover_derp, peer="derp-only", tailover=True),

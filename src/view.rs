@@ -38,6 +38,7 @@ pub fn status(core: &Core, now: Time) -> Value {
             "derp": flows(core, Purpose::Derp),
         },
         "faults": core.faults().iter().map(|f| fault(core, f, now)).collect::<Vec<_>>(),
+        "warnings": k.warnings,
         "episode": core.episode().map(|e| episode(e, now)),
         "last": core.history().iter().next_back().map(|e| episode(e, now)),
         "next": next(core, now),
@@ -189,6 +190,8 @@ fn uplink(core: &Core, u: &Uplink, now: Time) -> Value {
         "name": u.name,
         "device": u.device,
         "interfaces": u.aliases,
+        "metered": u.metered,
+        "vpn": u.vpn,
         "ipv4": way(core, u, Family::V4, now),
         "ipv6": way(core, u, Family::V6, now),
     })

@@ -88,7 +88,7 @@ fn every_option_reaches_its_place() {
         enabled: false,
         log_level: LevelFilter::Debug,
         uplinks: vec!["wan".to_owned(), "wwan".to_owned()],
-        metered: vec!["wwan".to_owned()],
+        metered: vec!["eth0.2@lan-15chars".to_owned()],
         targets: vec![
             Target::Derp,
             Target::Tcp {
@@ -221,7 +221,7 @@ fn the_ends_of_every_range_are_allowed_and_the_next_values_are_not() {
         ("tcp_timeout", "0.1", "60", "0.099", "60.001"),
         ("hold", "0", "86400", "", "86400.001"),
         ("restarts_per_hour", "0", "60", "-1", "61"),
-        ("priority", "2", "998", "1", "999"),
+        ("priority", "3", "998", "2", "999"),
         ("table", "256", "65000", "255", "65001"),
         ("protocol", "100", "185", "99", "186"),
     ];

@@ -73,8 +73,8 @@ fn options_page() -> String {
          keeps the last good settings when it is reloaded.\n\
          - An option that is not known, and one that is set twice, is named in a warning.\n\
          - Seconds can have up to three decimals: `0.25`.\n\
-         - `uplink` takes netifd's names of interfaces, as `ubus call network.interface dump` shows \
-         them, not names of devices.\n\
+         - `uplink` and `metered` take netifd's names of interfaces, as `ubus call \
+         network.interface dump` shows them, or names of devices.\n\
          - A `target` that is a URL is written `https:URL` or as the URL alone.\n\
          - `external_ip` asks servers that answer `{\"ip\":\"192.0.2.1\"}` or the bare address.\n\
          - `restart_min` must not be above `restart_max`, and `mmx_mask` must share no bit with the \

@@ -129,6 +129,30 @@ fn reads_the_status_without_peers() {
 }
 
 #[test]
+fn reads_the_peers_networks_as_they_come() {
+    let answer = answer("localapi-status.headers", "localapi-status.json");
+    let (api, thread) = tailscaled(answer.clone());
+    let networks = smol::block_on(api.networks()).expect("the networks");
+    let found: Vec<String> = networks
+        .iter()
+        .map(|(ip, bits)| format!("{ip}/{bits}"))
+        .collect();
+    assert_eq!(found, ["100.64.0.1/32", "fd7a:115c:a1e0::1/128"]);
+    assert_eq!(
+        first_line(thread),
+        "GET /localapi/v0/status?peers=true HTTP/1.1"
+    );
+
+    let (api, _thread) = tailscaled(answer[..answer.len() / 2].to_vec());
+    assert!(matches!(smol::block_on(api.networks()), Err(Error::Bad(_))));
+    let mut headers = recording("localapi-status.headers");
+    headers.extend(chunks(b"]", 1));
+    headers.extend(b"0\r\n\r\n");
+    let (api, _thread) = tailscaled(headers);
+    assert!(matches!(smol::block_on(api.networks()), Err(Error::Bad(_))));
+}
+
+#[test]
 fn reads_the_prefs() {
     let (api, thread) = tailscaled(answer("localapi-prefs.headers", "localapi-prefs.json"));
     let prefs = smol::block_on(api.prefs()).expect("prefs");

@@ -1,11 +1,13 @@
 //! Rules, routes and the monitor on the real kernel, in a network namespace of the test's own,
 //! held against what ip(8) says.
 
+mod netns;
+
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
-use std::process::Command;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use netns::{address, inside, ip};
 use serde_json::Value;
 use smol::Timer;
 use tailover::core::Family;
@@ -14,22 +16,8 @@ use tailover::net::rtnetlink::{
 };
 use tailover::net::socket::{tcp_connect, Egress};
 
-/// Set in the copy of this test that runs inside the namespace.
-const INSIDE: &str = "TAILOVER_TEST_NETNS";
 const MARK: (u32, u32) = (0x80000, 0xff0000);
 const TABLE: u32 = 900;
-
-/// Runs ip(8) and returns what it printed.
-fn ip(arguments: &str) -> String {
-    let output = Command::new("ip").args(arguments.split(' ')).output();
-    let output = output.expect("ip(8) is installed");
-    assert!(
-        output.status.success(),
-        "ip {arguments}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).expect("text")
-}
 
 fn ip_json(arguments: &str) -> Vec<Value> {
     let text = ip(arguments);
@@ -38,37 +26,6 @@ fn ip_json(arguments: &str) -> Vec<Value> {
         // An empty list prints nothing at all in some versions.
         _ => Vec::new(),
     }
-}
-
-fn address(text: &str) -> IpAddr {
-    text.parse().expect("an address")
-}
-
-/// Runs the named test again inside a new namespace, as root or in a user namespace. `true` when
-/// this process is the one inside.
-fn inside(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let program = std::env::current_exe().expect("this test's program");
-    let ways: [&[&str]; 2] = [&["--net"], &["--user", "--map-root-user", "--net"]];
-    for way in ways {
-        let possible = Command::new("unshare").args(way).arg("true").output();
-        if !possible.is_ok_and(|o| o.status.success()) {
-            continue;
-        }
-        let status = Command::new("unshare")
-            .args(way)
-            .arg(&program)
-            .args(["--exact", test, "--nocapture"])
-            .env(INSIDE, "1")
-            .status()
-            .expect("unshare runs");
-        assert!(status.success(), "inside the namespace: {status}");
-        return false;
-    }
-    println!("skipped: {test}: no right to make a network namespace here");
-    false
 }
 
 /// Two uplinks, wan1 by metric the better, each with a gateway that is never asked.

@@ -316,7 +316,7 @@ impl Month {
         Pulse {
             uplinks: vec![first, second],
             tunnel: Some(tunnel),
-            resending,
+            resending: Some(resending),
         }
     }
 
@@ -395,6 +395,7 @@ fn uplinks() -> Vec<Uplink> {
             addresses: vec![address(uplink, family)],
             from: None,
             metric: Some([10, 20][uplink]),
+            ..Way::default()
         })
     };
     let uplink = |n: usize| Uplink {

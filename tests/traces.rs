@@ -12,7 +12,7 @@ use tailover::core::{
 };
 use tailover::ubus::blobmsg::Value;
 use tailover::watch::events;
-use tailover::watch::uplinks::{self, Device};
+use tailover::watch::uplinks::{self, Choice, Device};
 use world::{policy, Fault, World, MS, S};
 
 /// Silence on the path that is enough once netifd or mwan3 has said that its uplink is down
@@ -410,7 +410,7 @@ fn the_uplinks_of_a_recorded_dump() {
         device("eth1", None),
         device("eth2", Some(way("192.0.2.65", Some(20)))),
     ];
-    let joined = uplinks::join(&devices, &faces, &[]);
+    let joined = uplinks::join(&devices, &faces, Choice::default());
     let seen = |u: &Uplink| (u.name.clone(), u.device.clone(), u.v4.clone());
     assert_eq!(
         joined.iter().map(seen).collect::<Vec<_>>(),

@@ -150,6 +150,9 @@ fn details(state: &Value) -> String {
             out += &format!("seen     {}: {}\n", word(&fault["id"]), word(seen));
         }
     }
+    for warning in array(&state["warnings"]) {
+        out += &format!("note     {}\n", word(warning));
+    }
     for cure in array(&state["would"]) {
         out += &format!("cure     the daemon would now {}\n", word(cure));
     }

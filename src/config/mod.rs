@@ -31,7 +31,7 @@ pub struct Settings {
     pub enabled: bool,
     /// The most talkative level that is logged.
     pub log_level: LevelFilter,
-    /// netifd's names of the uplinks, best first; empty: find them.
+    /// Names of the uplinks, netifd's or of devices, best first; empty: find them.
     pub uplinks: Vec<String>,
     /// Names of the uplinks that cost by volume.
     pub metered: Vec<String>,
@@ -73,7 +73,7 @@ pub struct Settings {
     pub mark: Mark,
     /// mwan3's bits; none of them is in `mark.mask`.
     pub mmx_mask: u32,
-    /// The middle one of three rule priorities.
+    /// The third of four rule priorities.
     pub priority: u32,
     /// The first of [`options::TABLES`] routing tables.
     pub table: u32,
@@ -235,20 +235,31 @@ pub fn load(path: &Path) -> Result<(Settings, Vec<Warning>), ConfigError> {
             what: What::Unreadable(error),
         }])
     };
-    let mut text = Vec::new();
-    match File::open(path).and_then(|opened| opened.take(FILE_MAX + 1).read_to_end(&mut text)) {
+    match read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let text = "is not there: every option has its default".to_owned();
             let line = 0;
-            return Ok((Settings::default(), vec![Warning { file, line, text }]));
+            Ok((Settings::default(), vec![Warning { file, line, text }]))
         }
-        Err(error) => return Err(unreadable(error.to_string())),
-        Ok(_) if text.len() as u64 > FILE_MAX => {
-            return Err(unreadable(format!("longer than {FILE_MAX} bytes")))
-        }
-        Ok(_) => {}
+        Err(error) => Err(unreadable(error.to_string())),
+        Ok(text) => parse(&file, &text),
     }
-    parse(&file, &text)
+}
+
+/// The bytes of a UCI file.
+///
+/// # Errors
+/// It cannot be read, or it is longer than any such file.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(path)?
+        .take(FILE_MAX + 1)
+        .read_to_end(&mut text)?;
+    if text.len() as u64 > FILE_MAX {
+        let why = format!("longer than {FILE_MAX} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(text)
 }
 
 /// Reads the settings from the text of a file; `file` is what it is called in messages.

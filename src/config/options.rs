@@ -61,7 +61,7 @@ pub enum Kind {
     Path(At<PathBuf>),
     /// An absolute path, or nothing.
     OptionalPath(At<Option<PathBuf>>),
-    /// A list of netifd's interface names.
+    /// A list of names of netifd's interfaces or of devices.
     Uplinks(At<Vec<String>>),
     /// A list of targets.
     Targets(At<Vec<Target>>),
@@ -112,7 +112,7 @@ pub const OPTIONS: &[Opt] = &[
         name: "uplink",
         kind: Kind::Uplinks(|s| &mut s.uplinks),
         default: &[],
-        help: "Interfaces that lead outside, best first; empty: every one with a default route.",
+        help: "Interfaces or devices that lead outside, best first; empty: every one with a default route.",
         since: "0.1",
     },
     Opt {
@@ -280,20 +280,20 @@ pub const OPTIONS: &[Opt] = &[
         name: "mmx_mask",
         kind: Kind::Mask(|s| &mut s.mmx_mask),
         default: &["0x3f00"],
-        help: "The bits of the mark that mwan3 uses: mmx_mask in its globals.",
+        help: "The bits of the mark that mwan3 uses; at the default mwan3's own globals are read.",
         since: "0.1",
     },
     Opt {
         name: "priority",
         kind: Kind::Number {
-            // The rules take priority - 1 to priority + 1. 0 is the kernel's; mwan3's stop deletes
+            // The rules take priority - 2 to priority + 1. 0 is the kernel's; mwan3's stop deletes
             // 1000 to 3999.
-            min: 2,
+            min: 3,
             max: 998,
             at: |s| &mut s.priority,
         },
         default: &["990"],
-        help: "The middle one of the three ip rule priorities in use.",
+        help: "The third of the four ip rule priorities in use.",
         since: "0.1",
     },
     Opt {
@@ -377,7 +377,9 @@ impl Kind {
             }
             Kind::Path(_) => "an absolute path, no control characters".into(),
             Kind::OptionalPath(_) => "an absolute path, no control characters, or nothing".into(),
-            Kind::Uplinks(_) => "names of interfaces: letters, digits, _, . and -".into(),
+            Kind::Uplinks(_) => {
+                "names of interfaces or devices: 1 to 64 characters, no blanks, no /".into()
+            }
             Kind::Targets(_) => {
                 "derp, tcp:HOST:PORT, http:URL or https:URL, an IPv6 address in brackets".into()
             }
@@ -417,7 +419,7 @@ impl Kind {
             }
             Kind::Path(at) => *at(settings) = path(text)?,
             Kind::OptionalPath(at) => *at(settings) = Some(path(text)?),
-            Kind::Uplinks(at) => push(at(settings), name(text)?),
+            Kind::Uplinks(at) => push(at(settings), interface(text)?),
             Kind::Targets(at) => push(at(settings), Target::parse(text)?),
             Kind::ExternalIps(at) => match text {
                 "off" => {}
@@ -465,6 +467,14 @@ fn name(text: &str) -> Option<String> {
     let usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
     let good =
         (1..=64).contains(&text.len()) && !text.starts_with(['-', '.']) && text.bytes().all(usual);
+    good.then(|| text.to_owned())
+}
+
+/// A name of an interface or a device. The kernel takes almost anything in at most 15 bytes
+/// (net/core/dev.c, dev_valid_name); netifd's names are those of UCI sections and may be longer.
+fn interface(text: &str) -> Option<String> {
+    let usual = |byte: u8| byte.is_ascii_graphic() && byte != b'/';
+    let good = (1..=64).contains(&text.len()) && text.bytes().all(usual);
     good.then(|| text.to_owned())
 }
 

@@ -240,7 +240,7 @@ impl fmt::Display for Mark {
 }
 
 /// A whole number in decimal or as `0x…`, without sign or blanks.
-pub(super) fn integer(text: &str) -> Option<u32> {
+pub(crate) fn integer(text: &str) -> Option<u32> {
     let (digits, radix) = match text.strip_prefix("0x") {
         Some(hex) => (hex, 16),
         None => (text, 10),

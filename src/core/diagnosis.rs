@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::fault::Fault;
 use super::tailnet::{Api, Backend, Flow, Purpose, Respawn, Standing};
 use super::uplink::Family;
+use super::verdict::Verdict;
 use super::{Knowledge, Time};
 
 /// A path that is right, yet `Self.Online` stays false for this long: control is stuck.
@@ -15,6 +16,10 @@ const OFFLINE_TOO_LONG: Duration = Duration::from_secs(15);
 /// A segment resent this often over an open path is not lost by chance (one in 50 at 30 % loss each
 /// way): the connection is dead. The kernel's pauses make that 6 s at least (RFC 6298).
 const RESENT_TOO_OFTEN: u32 = 5;
+
+/// Both families are asked at once. An older answer of the one says nothing of the instant at which
+/// the other was found silent.
+const ASKED_TOGETHER: Duration = Duration::from_secs(5);
 
 /// tailscaled is gone for longer than procd's respawn delay (5 s in OpenWrt's package).
 const GONE_TOO_LONG: Duration = Duration::from_secs(10);
@@ -79,10 +84,9 @@ pub fn diagnose(k: &Knowledge, now: Time, since: Time) -> Vec<Fault> {
     faults.extend(hung(k, now).map(|why| Fault::DaemonHung { why }));
     for family in Family::BOTH {
         faults.extend(pinned(k, family, since));
+        faults.extend(held(k, family, since));
     }
-    let pinned = faults
-        .iter()
-        .any(|f| matches!(f, Fault::PinnedRoute { .. }));
+    let pinned = faults.iter().any(|f| f.moves().is_some());
     if k.tailnet.api == Api::Answers && !looping {
         let control_down = control_down(k, now, since, pinned);
         faults.extend(stuck_control(k, now, since));
@@ -283,6 +287,25 @@ fn pinned(k: &Knowledge, family: Family, since: Time) -> Option<Fault> {
     })
 }
 
+/// Fresh flows pass, old ones are held where nothing answers. A moved mark passes by what holds them,
+/// as our rules stand before mwan3's.
+fn held(k: &Knowledge, family: Family, since: Time) -> Option<Fault> {
+    let open = !k.open_uplinks(family, since).is_empty();
+    if !open || !k.path(family).judgement.open_since(since) {
+        return None;
+    }
+    let pin = k.held(family, since).next()?;
+    Some(Fault::ConntrackPin {
+        family,
+        evidence: format!(
+            "{} to {} leaves by {}, by the mark that mwan3 keeps for it",
+            pin.local,
+            pin.remote,
+            k.name_device(&pin.device)
+        ),
+    })
+}
+
 /// A flow of another way is stuck for sure. Being offline is so only where the control server
 /// answers: else it is down, and tailscaled is right.
 fn stuck_control(k: &Knowledge, now: Time, since: Time) -> Option<Fault> {
@@ -330,6 +353,9 @@ fn stale_text(k: &Knowledge, ip: IpAddr) -> String {
         Some(u) if !k.on_path(&ip) => {
             format!("it still uses {}'s address {ip}", u.name)
         }
+        Some(_) if k.half_dead(Family::of(&ip)) => {
+            format!("nothing answers its {} packets ({ip})", Family::of(&ip))
+        }
         Some(_) => format!("it is older than the last change of the path ({ip})"),
         None => format!("it still uses {ip}, which is on no uplink any more"),
     }
@@ -362,7 +388,7 @@ impl Knowledge {
         let mut s = Standing::default();
         for f in self.tailnet.flows.iter().filter(|f| f.purpose == purpose) {
             let ip = f.local.ip();
-            if self.on_path(&ip) && !self.epoch.doomed(f) {
+            if self.on_path(&ip) && !self.half_dead(Family::of(&ip)) && !self.epoch.doomed(f) {
                 match self.resends(f) {
                     times if times >= RESENT_TOO_OFTEN => s.unheard = Some((f.remote, times)),
                     _ => s.fresh += usize::from(f.established),
@@ -372,6 +398,19 @@ impl Knowledge {
             }
         }
         s
+    }
+
+    /// True when nothing answers over the path of this family while the other's is open: what hangs
+    /// on it has to be made anew over the other.
+    pub fn half_dead(&self, family: Family) -> bool {
+        let dead = &self.path(family).judgement;
+        let other = match family {
+            Family::V4 => &self.path(Family::V6).judgement,
+            Family::V6 => &self.path(Family::V4).judgement,
+        };
+        let together = |t: Time| other.open_since(t.saturating_sub(ASKED_TOGETHER));
+        matches!(dead.verdict, Verdict::Closed | Verdict::Portal)
+            && dead.judged_at.is_some_and(together)
     }
 
     /// How often the oldest unacknowledged segment of a flow was resent, at the last pulse.

@@ -32,7 +32,7 @@ pub fn evidence(k: &Knowledge, fault: &Fault, now: Time) -> Vec<String> {
             seen
         }
         Fault::LostState { lost, .. } => lost.clone(),
-        Fault::ConntrackPin { evidence } => vec![evidence.clone()],
+        Fault::ConntrackPin { evidence, .. } => vec![evidence.clone()],
         Fault::DaemonGone | Fault::DaemonHung { .. } | Fault::CrashLoop { .. } => api(k, now),
         Fault::ApiRefuses { why } | Fault::ClockWrong { why } | Fault::OtherHand { why } => {
             [vec![why.clone()], api(k, now)].concat()

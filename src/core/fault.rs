@@ -26,7 +26,7 @@ pub enum Fault {
         mendable: bool,
     },
     /// F5: old flows of tailscaled are held on a dead uplink by conntrack, while a fresh one passes.
-    ConntrackPin { evidence: String },
+    ConntrackPin { family: Family, evidence: String },
     /// tailscaled does not run.
     DaemonGone,
     /// tailscaled ends by itself again and again. Its supervisor's respawn is left alone.
@@ -79,6 +79,14 @@ impl Fault {
             Fault::ControlDown { .. } => "control-down",
             Fault::NeedsPerson { .. } => "needs-person",
             Fault::Userspace => "userspace-networking",
+        }
+    }
+
+    /// The family whose mark has to be moved.
+    pub fn moves(&self) -> Option<Family> {
+        match self {
+            Fault::PinnedRoute { family, .. } | Fault::ConntrackPin { family, .. } => Some(*family),
+            _ => None,
         }
     }
 
@@ -176,7 +184,7 @@ impl std::fmt::Display for Fault {
                 "the kernel has lost what tailscaled put there: {}",
                 lost.join(", ")
             ),
-            Fault::ConntrackPin { evidence } => {
+            Fault::ConntrackPin { evidence, .. } => {
                 write!(f, "old flows are held on a dead uplink: {evidence}")
             }
             Fault::DaemonGone => f.write_str("tailscaled does not run"),

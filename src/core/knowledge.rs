@@ -9,7 +9,7 @@ use super::starts::Starts;
 use super::tailnet::{Epoch, Tailnet};
 use super::uplink::{Family, Route, Uplink, Way};
 use super::verdict::{Judgement, Scope, Verdict};
-use super::{Hop, Steering, Time};
+use super::{Hop, Pin, Steering, Time};
 
 /// The kernel's route for the mark in one family, and what probes over it say.
 #[derive(Clone, Debug, Default)]
@@ -49,10 +49,14 @@ pub struct Knowledge {
     pub lost_since: Option<Time>,
     pub epoch: Epoch,
     pub steering: [Steering; 2],
+    /// Old flows held by a mark, read when there was reason to.
+    pub pins: Vec<Pin>,
     /// Devices that an event called down, and when.
     pub said_down: BTreeMap<String, Time>,
     /// Flows of tailscaled with unacknowledged data, at the last pulse.
     pub resending: Vec<Resending>,
+    /// Oddities of the router that are no faults, a sentence each.
+    pub warnings: Vec<String>,
     /// What a drill counts as shut.
     pub drilled: Option<Drilled>,
 }
@@ -222,6 +226,18 @@ impl Knowledge {
         self.uplinks.iter().find(|u| u.device == route.device)
     }
 
+    /// Old flows of `family` that a mark leads by an uplink which is dead since.
+    pub fn held(&self, family: Family, since: Time) -> impl Iterator<Item = &Pin> {
+        self.pins.iter().filter(move |pin| {
+            let mut uplinks = self.uplinks.iter().filter(|u| u.device == pin.device);
+            let dead = |u: &Uplink| {
+                self.verdict(&u.name, family)
+                    .is_some_and(|j| j.shut_since(since))
+            };
+            Family::of(&pin.local) == family && uplinks.any(dead)
+        })
+    }
+
     /// `wan (eth1)` for a device of an uplink, else the device.
     pub fn name_device(&self, device: &str) -> String {
         match self.uplinks.iter().find(|u| u.device == device) {
@@ -230,12 +246,15 @@ impl Knowledge {
         }
     }
 
-    /// The uplink by which the main table sends this family: the lowest metric.
+    /// The uplink by which the main table sends this family: slices first, then the lowest metric.
     pub fn main_default(&self, family: Family) -> Option<&Uplink> {
         self.uplinks
             .iter()
-            .filter_map(|u| Some((u.way(family)?.metric?, u)))
-            .min_by_key(|(metric, _)| *metric)
+            .filter_map(|u| {
+                let way = u.way(family)?;
+                Some(((!way.sliced, way.metric?), u))
+            })
+            .min_by_key(|(order, _)| *order)
             .map(|(_, u)| u)
     }
 

@@ -112,13 +112,7 @@ const MILD_TRIES: u8 = 2;
 /// Chooses the next cure for `faults`. `control` tells whether the control server answers over the
 /// path of now. The budget for restarts is the caller's.
 pub fn next(faults: &[Fault], allowed: &Allowed, tried: &Tried, control: bool) -> Next {
-    let pinned: Vec<Family> = faults
-        .iter()
-        .filter_map(|f| match f {
-            Fault::PinnedRoute { family, .. } => Some(*family),
-            _ => None,
-        })
-        .collect();
+    let pinned: Vec<Family> = faults.iter().filter_map(Fault::moves).collect();
     let dead = faults
         .iter()
         .any(|f| matches!(f, Fault::DaemonGone | Fault::DaemonHung { .. }));

@@ -26,6 +26,7 @@ pub use machine::{Core, Stage, LEAVE_FOR};
 pub use uplink::{Family, Route, Uplink, Way};
 pub use verdict::{By, Finding, Judgement, Scope, Verdict};
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Time since the daemon started, from a clock that never steps back.
@@ -100,8 +101,12 @@ pub enum Input {
         cure: Cure,
         result: Result<Report, String>,
     },
+    /// Flows of tailscaled that mwan3 holds on an uplink; none where the kernel does not tell.
+    Pins(Vec<Pin>),
     /// A time that was asked for by [`Action::Wake`] has come.
     Wake,
+    /// What is odd about the router, without being a fault: all of it, a sentence each.
+    Warnings(Vec<String>),
     /// The owner asks to look and cure now; `force` renews even what looks well.
     Recover {
         force: bool,
@@ -130,12 +135,21 @@ pub struct Report {
     pub peer_answered: bool,
 }
 
+/// An old flow of tailscaled, and the device by which mwan3's mark on it leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    pub local: IpAddr,
+    pub remote: IpAddr,
+    pub device: String,
+}
+
 /// How hard to probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
     /// The cheapest exchange that proves the outside.
     Beat,
-    /// A burst of datagrams to several targets, because of a sign.
+    /// A burst of datagrams to several targets and nothing that costs more: because of a sign, or
+    /// because the uplink is metered and not in use.
     Suspect,
     /// All targets side by side, and the control server.
     Burst,
@@ -172,6 +186,8 @@ pub enum Action {
     Renew,
     Mend,
     Restart,
+    /// Read the kernel's table of connections; [`Input::Pins`] comes of it.
+    ReadPins,
     /// Have peers stop sending to these devices, for a while; none: end that now.
     Leave(Vec<String>),
     /// Call again with [`Input::Wake`] at this time; replaces an earlier one.

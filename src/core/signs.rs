@@ -43,8 +43,9 @@ pub struct Pulse {
     pub uplinks: Vec<Traffic>,
     /// Packets of tailscale's own device: what peers send and get.
     pub tunnel: Option<Traffic>,
-    /// TCP connections of the router that wait for an acknowledgement.
-    pub resending: Vec<Resending>,
+    /// TCP connections of the router that wait for an acknowledgement; `None` when they were not
+    /// read.
+    pub resending: Option<Vec<Resending>>,
 }
 
 /// Packet counters of one device since it was made.
@@ -120,17 +121,18 @@ impl Signs {
                 signs.push(format!("nothing comes from the peers by {}", m.device));
             }
         }
-        let resent: Vec<&Resending> = pulse
-            .resending
-            .iter()
-            .filter(|r| r.times >= RESENT && own(r))
-            .collect();
-        self.told
-            .retain(|id| resent.iter().any(|r| (r.local, r.remote) == *id));
-        for r in resent {
-            if !self.told.contains(&(r.local, r.remote)) {
-                self.told.push((r.local, r.remote));
-                signs.push(format!("tailscaled's packets to {} are resent", r.remote));
+        if let Some(list) = &pulse.resending {
+            let resent: Vec<&Resending> = list
+                .iter()
+                .filter(|r| r.times >= RESENT && own(r))
+                .collect();
+            self.told
+                .retain(|id| resent.iter().any(|r| (r.local, r.remote) == *id));
+            for r in resent {
+                if !self.told.contains(&(r.local, r.remote)) {
+                    self.told.push((r.local, r.remote));
+                    signs.push(format!("tailscaled's packets to {} are resent", r.remote));
+                }
             }
         }
         signs.into_iter().next()
@@ -345,7 +347,7 @@ mod tests {
         let mut signs = Signs::default();
         let mut take = |list: Vec<Resending>| {
             let pulse = Pulse {
-                resending: list,
+                resending: Some(list),
                 ..Pulse::default()
             };
             signs

@@ -164,6 +164,13 @@ impl Epoch {
         }
     }
 
+    /// Also counts the flows of now with that local address as stale: two uplinks have it, and the
+    /// path went from the one to the other.
+    pub fn doom(&mut self, flows: &[Flow], address: IpAddr) {
+        let there = flows.iter().filter(|f| f.local.ip() == address);
+        self.doomed.extend(there.map(|f| (f.local, f.remote)));
+    }
+
     /// True when `flow` cannot have been made since the path changed.
     pub fn doomed(&self, flow: &Flow) -> bool {
         self.doomed.contains(&(flow.local, flow.remote))

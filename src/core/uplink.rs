@@ -49,6 +49,8 @@ pub struct Way {
     pub from: Option<(IpAddr, u8)>,
     /// Metric of this default in the main table; `None` when main has no such default.
     pub metric: Option<u32>,
+    /// Main has it cut into slices (`0.0.0.0/1` and `128.0.0.0/1`), which come before any default.
+    pub sliced: bool,
 }
 
 impl Way {
@@ -85,8 +87,10 @@ pub struct Uplink {
     pub device: String,
     pub v4: Option<Way>,
     pub v6: Option<Way>,
-    /// It costs by volume.
+    /// Costs by volume: chosen last, and asked with few bytes.
     pub metered: bool,
+    /// A tunnel over another uplink (WireGuard, OpenVPN): chosen after every real one.
+    pub vpn: bool,
 }
 
 impl Uplink {

@@ -116,6 +116,8 @@ pub enum Finding {
     Control(Result<(), String>),
     /// There is nobody to ask in this family: the round says nothing.
     Nobody,
+    /// No packet of ours can be sent this way, through no fault of the uplink; the text says why.
+    NoWay(String),
     /// All probes of the round have ended.
     Over,
 }
@@ -140,6 +142,7 @@ impl Finding {
             Finding::Large(Err(why)) => ("a large packet", why.clone()),
             // What came of the conversation is told by itself.
             Finding::Opened | Finding::Talked | Finding::Tls { .. } => return None,
+            Finding::NoWay(why) => ("nobody", why.clone()),
             Finding::Nobody | Finding::Over => return None,
         };
         Some((target.to_string(), outcome))
@@ -352,6 +355,10 @@ impl Judgement {
                     Verdict::Unknown,
                     "no target of this family is known".into(),
                 );
+            }
+            Finding::NoWay(why) if current => {
+                self.round = None;
+                return self.rule(now, Verdict::Unknown, why.clone());
             }
             Finding::Over => {
                 let closed = match current {
@@ -690,6 +697,13 @@ mod tests {
         assert!(!j.expire(S * 3));
         assert_eq!(j.verdict, Verdict::Unknown);
         assert!(j.untold_since(S) && !j.shut_since(S));
+        j.begin(2, S * 9, Effort::Burst);
+        j.take(S * 8, 2, Finding::NoWay("no route".into()));
+        assert!(!j.expire(S * 9));
+        assert_eq!(
+            (j.verdict, j.evidence.as_str()),
+            (Verdict::Unknown, "no route")
+        );
     }
 
     #[test]

@@ -1,22 +1,28 @@
-//! Moves tailscaled's mark: rules and routes of ours, made to match what the core wants.
+//! Moves tailscaled's mark: rules and routes of ours, made to match what the core wants; and opens
+//! a way for probes by uplinks that the main table has no default for.
 //!
-//! Three rules at most in a family (docs/faults.md, F1; P is the option `priority`):
+//! Four kinds of rule in a family (docs/faults.md, F1; P is the option `priority`):
 //!
 //! ```text
+//! P-2  oif DEVICE fwmark PROBE lookup TABLE          our own probes, bound to DEVICE
 //! P-1  from ADDRESS iif lo fwmark MARK lookup KEPT   flows of the uplink that was left live on
-//! P    iif lo fwmark MARK lookup main suppress_prefixlength 0   main without its default
+//! P    iif lo fwmark MARK lookup main suppress_prefixlength N   main without its default
 //! P+1  iif lo fwmark MARK lookup TABLE               the live uplink's default
 //! ```
 //!
-//! `iif lo` keeps them to the router's own packets. They need nothing of mwan3's tables and survive
-//! its stop, which deletes every rule from 1000 to 3999. All carry our own protocol number, so that
-//! they are found again after a crash. There is a table for each uplink.
+//! `iif lo` keeps the last three to the router's own packets; only a socket that is bound to a
+//! device matches `oif` (net/core/fib_rules.c, fib_rule_match), and only our probes have both that
+//! and their mark. They need nothing of mwan3's tables and survive its stop, which deletes every
+//! rule from 1000 to 3999. All carry our own protocol number, so that they are found again after a
+//! crash. There is a table for each uplink, for probes and steering alike.
+
+use std::io;
 
 use crate::config::options::TABLES;
 use crate::config::{Mark, Settings};
 use crate::core::uplink::Way;
 use crate::core::{Family, Hop, Steering};
-use crate::net::rtnetlink::{Action, Client, Error, Route, Rule, TABLE_MAIN};
+use crate::net::rtnetlink::{slice_bits, Action, Client, Error, Link, Route, Rule, TABLE_MAIN};
 
 /// Where rules and tables of ours are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,11 +67,22 @@ impl Place {
         }
         if let Some(table) = to {
             let mut main = self.rule(family, self.priority, TABLE_MAIN);
-            main.suppress_prefixlength = Some(0);
+            // The slices that a VPN cuts the default into are as good as a default.
+            main.suppress_prefixlength = Some(slice_bits(family));
             rules.push(main);
             rules.push(self.rule(family, self.priority + 1, table));
         }
         rules
+    }
+
+    /// The rule by which probes bound to `device` and marked with `probe` find their table.
+    fn probe_rule(&self, family: Family, device: &str, probe: Mark, table: u32) -> Rule {
+        Rule {
+            oif: Some(device.into()),
+            mark: Some((probe.value, probe.mask)),
+            protocol: self.protocol,
+            ..Rule::to_table(family, self.priority.saturating_sub(2), table)
+        }
     }
 
     /// All rules of ours in a family, also those of an earlier configuration: the protocol number
@@ -84,6 +101,52 @@ impl Place {
     }
 }
 
+/// Our tables of one family while they are being changed.
+struct Tables<'a> {
+    place: &'a Place,
+    family: Family,
+    links: Vec<Link>,
+    have: Vec<Route>,
+}
+
+impl<'a> Tables<'a> {
+    fn read(client: &mut Client, place: &'a Place, family: Family) -> Result<Tables<'a>, Error> {
+        Ok(Tables {
+            place,
+            family,
+            links: client.links()?,
+            have: place.routes(client, family)?,
+        })
+    }
+
+    /// The table of a hop's device, with the hop's default in it. `None`: the device went away, and
+    /// its routes with it.
+    fn with(&mut self, client: &mut Client, hop: &Hop) -> Result<Option<u32>, Error> {
+        let link = self.links.iter().find(|l| l.name == hop.device);
+        let Some(oif) = link.map(|l| l.index) else {
+            return Ok(None);
+        };
+        let mut tables = self.place.table..self.place.table + TABLES;
+        let own = self.have.iter().find(|r| r.oif == Some(oif));
+        let own = own.map(|r| r.table).filter(|t| tables.contains(t));
+        let free = || tables.find(|t| !self.have.iter().any(|r| r.table == *t));
+        let Some(table) = own.or_else(free) else {
+            return Err(Error {
+                tried: format!("finding a table for {}", hop.device),
+                source: io::Error::other(format!("all {TABLES} are in use")),
+            });
+        };
+        let route = default_route(self.place, self.family, table, oif, &hop.way);
+        if !self.have.iter().any(|r| alike(r, &route)) {
+            client.replace_route(&route)?;
+            // Replaced is what has the same metric, and ours have none of their own.
+            self.have.retain(|r| r.table != table);
+            self.have.push(route);
+        }
+        Ok(Some(table))
+    }
+}
+
 /// Makes the kernel match `steering`, new before old, so that at no instant the mark has no way.
 ///
 /// # Errors
@@ -94,50 +157,18 @@ pub fn apply(
     family: Family,
     steering: &Steering,
 ) -> Result<String, Error> {
-    let links = client.links()?;
-    let index = |device: &str| links.iter().find(|l| l.name == device).map(|l| l.index);
-    let mut have = place.routes(client, family)?;
-    let tables = place.table..place.table + TABLES;
-    let mut used = Vec::new();
-    let mut table_for = |client: &mut Client, hop: &Hop| -> Result<Option<u32>, Error> {
-        let Some(oif) = index(&hop.device) else {
-            // The device went away; with it went its routes, and the mark falls back to main.
-            return Ok(None);
-        };
-        let table = have
-            .iter()
-            .find(|r| r.oif == Some(oif) && tables.contains(&r.table))
-            .map(|r| r.table)
-            .or_else(|| free_table(place, &have))
-            .unwrap_or(place.table);
-        let route = default_route(place, family, table, oif, &hop.way);
-        client.replace_route(&route)?;
-        have.push(route);
-        used.push(table);
-        Ok(Some(table))
-    };
+    let mut tables = Tables::read(client, place, family)?;
+    // Without its device the mark falls back to main.
     let to = match &steering.to {
-        Some(hop) => table_for(client, hop)?,
+        Some(hop) => tables.with(client, hop)?,
         None => None,
     };
     let keep = match &steering.keep {
-        Some(hop) => table_for(client, hop)?.map(|t| (t, &hop.way)),
+        Some(hop) => tables.with(client, hop)?.map(|t| (t, &hop.way)),
         None => None,
     };
     let wanted = place.rules(family, to, keep);
-    for rule in &wanted {
-        client.add_rule(rule)?;
-    }
-    for rule in place.ours(client, family)? {
-        if !wanted.iter().any(|w| same(w, &rule)) {
-            client.delete_rule(&rule)?;
-        }
-    }
-    for route in place.routes(client, family)? {
-        if !used.contains(&route.table) {
-            client.delete_route(&route)?;
-        }
-    }
+    settle(client, place, family, &wanted, |r| !is_for_probes(r))?;
     Ok(match (&steering.to, to) {
         (Some(hop), Some(table)) => format!("by {} (table {table})", hop.device),
         (Some(hop), None) => format!("{} is gone; by the main table", hop.device),
@@ -145,15 +176,88 @@ pub fn apply(
     })
 }
 
+/// Opens a way for probes with the mark `probe` by each of `hops`, and closes all others. Where
+/// nothing has changed nothing is written.
+///
+/// # Errors
+/// As [`apply`].
+pub fn open_for_probes(
+    client: &mut Client,
+    place: &Place,
+    family: Family,
+    probe: Mark,
+    hops: &[Hop],
+) -> Result<(), Error> {
+    let mut tables = Tables::read(client, place, family)?;
+    let mut wanted = Vec::new();
+    for hop in hops {
+        if let Some(table) = tables.with(client, hop)? {
+            wanted.push(place.probe_rule(family, &hop.device, probe, table));
+        }
+    }
+    settle(client, place, family, &wanted, is_for_probes)
+}
+
+/// Adds the wanted rules, then takes away what is not wanted of those of ours that `mine` picks,
+/// then the routes that no rule of ours leads to any more.
+fn settle(
+    client: &mut Client,
+    place: &Place,
+    family: Family,
+    wanted: &[Rule],
+    mine: impl Fn(&Rule) -> bool,
+) -> Result<(), Error> {
+    let have = place.ours(client, family)?;
+    for rule in wanted {
+        if !have.iter().any(|h| same(h, rule)) {
+            client.add_rule(rule)?;
+        }
+    }
+    for rule in have.iter().filter(|r| mine(r)) {
+        if !wanted.iter().any(|w| same(w, rule)) {
+            client.delete_rule(rule)?;
+        }
+    }
+    let left = place.ours(client, family)?;
+    let used = |table: u32| left.iter().any(|r| r.action == Action::Table(table));
+    for route in place.routes(client, family)? {
+        if !used(route.table) {
+            client.delete_route(&route)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a rule of ours is for probes, whatever the priorities were when it was made.
+fn is_for_probes(rule: &Rule) -> bool {
+    rule.oif.is_some()
+}
+
+/// The devices by which probes have a way of ours now.
+///
+/// # Errors
+/// What rtnetlink refused.
+pub fn open_devices(
+    client: &mut Client,
+    place: &Place,
+    family: Family,
+) -> Result<Vec<String>, Error> {
+    let rules = place.ours(client, family)?;
+    Ok(rules.into_iter().filter_map(|r| r.oif).collect())
+}
+
 /// What the kernel read back need not be equal in every field we left open.
 fn same(a: &Rule, b: &Rule) -> bool {
-    (a.priority, &a.from, &a.iif, a.mark, a.suppress_prefixlength)
-        == (b.priority, &b.from, &b.iif, b.mark, b.suppress_prefixlength)
+    (a.priority, &a.from, &a.iif, &a.oif, a.mark) == (b.priority, &b.from, &b.iif, &b.oif, b.mark)
+        && a.suppress_prefixlength == b.suppress_prefixlength
         && a.action == b.action
 }
 
-fn free_table(place: &Place, have: &[Route]) -> Option<u32> {
-    (place.table..place.table + TABLES).find(|t| !have.iter().any(|r| r.table == *t))
+/// As [`same`], for routes: IPv6 lists a metric that nobody set.
+fn alike(a: &Route, b: &Route) -> bool {
+    (a.table, a.oif, a.gateway, a.prefsrc, a.onlink)
+        == (b.table, b.oif, b.gateway, b.prefsrc, b.onlink)
+        && a.to == b.to
 }
 
 fn default_route(place: &Place, family: Family, table: u32, oif: u32, way: &Way) -> Route {

@@ -67,6 +67,7 @@ impl Daemon {
                     restart::restart(&service, &tailnet.api(), ubus.as_ref()).await
                 });
             }
+            Action::ReadPins => self.read_pins(),
             Action::Leave(devices) => self.leave(devices),
             Action::Wake(at) => self.wake = Some(self.began + at),
             Action::Tell(notice) => self.tell(notice),
@@ -86,6 +87,21 @@ impl Daemon {
             cure: Cure::Steer(family),
             result,
         }
+    }
+
+    /// The table can be long: it is read on a thread of its own.
+    fn read_pins(&self) {
+        let settings = self.settings.clone();
+        let outbox = self.outbox.clone();
+        self.executor
+            .spawn(async move {
+                let read = thread::run(PINS_LIMIT, move || pins(&settings)).await;
+                // A kernel without the table, or one that is too slow, shows no such flow.
+                let pins = read.ok().flatten().unwrap_or_default();
+                // As above.
+                let _ = outbox.try_send(Said::Core(Input::Pins(pins)));
+            })
+            .detach();
     }
 
     fn leave(&mut self, devices: Vec<String>) {
@@ -126,17 +142,33 @@ impl Daemon {
     }
 
     fn probe(&mut self, round: u32, scope: Scope, effort: Effort) {
+        let probe = self.probe_mark();
         let k = self.core.knowledge();
-        let mark = self.settings.mark.value;
-        let egress: Option<Egress> = match &scope {
-            Scope::Path(_) => Some(by_path(mark)),
-            Scope::Uplink(name, _) => k.uplinks.iter().find(|u| u.name == *name).map(|u| Egress {
-                source: u.way(scope.family()).and_then(Way::bound_source),
-                ..by_uplink(&u.device, mark, self.settings.mmx_mask)
-            }),
-        };
-        let Some(egress) = egress else {
-            return;
+        let egress = match &scope {
+            Scope::Path(_) => by_path(self.settings.mark.value),
+            Scope::Uplink(name, family) => {
+                let Some(u) = k.uplinks.iter().find(|u| u.name == *name) else {
+                    return;
+                };
+                if !self.can_probe(u, *family) {
+                    let why = format!(
+                        "main has no {family} default for {}, and no daemon has opened a way",
+                        u.device
+                    );
+                    let input = Input::Probed {
+                        round,
+                        scope,
+                        finding: Finding::NoWay(why),
+                    };
+                    // As below.
+                    let _ = self.outbox.try_send(Said::Core(input));
+                    return;
+                }
+                Egress {
+                    source: u.way(*family).and_then(Way::bound_source),
+                    ..by_uplink(&u.device, probe.value)
+                }
+            }
         };
         let family = scope.family();
         let on_path = matches!(scope, Scope::Path(_));
@@ -203,6 +235,27 @@ impl Daemon {
             })
             .detach();
     }
+}
+
+/// Old UDP flows of tailscaled that mwan3 holds, each with the device that the kernel's rules give
+/// for its mark.
+fn pins(settings: &Settings) -> Option<Vec<Pin>> {
+    let pid = process::tailscaled(&settings.socket)?;
+    let ports = sockets::udp_ports(pid).ok()?;
+    let mut netlink = Netlink::open().ok()?;
+    let mut pins = Vec::new();
+    for flow in conntrack::kept(&ports, settings.mmx_mask).ok()? {
+        let mark = settings.mark.value | flow.mark;
+        let route = netlink.route_get(flow.remote, Some(mark), Some(flow.local));
+        if let Ok(Some(path)) = route {
+            pins.push(Pin {
+                local: flow.local,
+                remote: flow.remote,
+                device: path.device,
+            });
+        }
+    }
+    Some(pins)
 }
 
 fn cure_of(action: &Action) -> Option<Cure> {

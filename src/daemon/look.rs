@@ -43,25 +43,115 @@ impl Daemon {
         ]
     }
 
-    pub(super) fn uplinks(&mut self) -> Option<Input> {
-        match uplinks::devices(&mut self.netlink) {
-            Ok(devices) => {
-                let wanted = &self.settings.uplinks;
-                let mut found = uplinks::join(&devices, &self.interfaces, wanted);
-                for u in &mut found {
-                    u.metered = self.settings.metered.iter().any(|name| u.is(name));
+    /// Reads the uplinks and what is odd about them, and sees to it that probes have a way by each.
+    pub(super) fn uplinks(&mut self) -> Vec<Input> {
+        match self.find_uplinks() {
+            Ok((uplinks, warnings)) => {
+                self.open_for_probes(&uplinks);
+                let mut inputs = vec![Input::Uplinks(uplinks)];
+                if warnings != self.core.knowledge().warnings {
+                    for warning in &warnings {
+                        if !self.core.knowledge().warnings.contains(warning) {
+                            warn!(target: LOG, "{warning}");
+                        }
+                    }
+                    inputs.push(Input::Warnings(warnings));
                 }
-                Some(Input::Uplinks(found))
+                inputs
             }
             Err(e) => {
                 warn!(target: LOG, "{e}");
-                None
+                Vec::new()
             }
         }
     }
 
+    fn find_uplinks(&mut self) -> Result<(Vec<Uplink>, Vec<String>), NetlinkError> {
+        let protocol = self.place().protocol;
+        let devices = uplinks::devices(&mut self.netlink, protocol)?;
+        let mut rules = self.netlink.rules(Family::V4)?;
+        rules.extend(self.netlink.rules(Family::V6)?);
+        let mwan3 = self.mwan3.read();
+        let choice = Choice {
+            wanted: &self.settings.uplinks,
+            metered: &self.settings.metered,
+            mwan3: mwan3::runs(&rules).then_some(mwan3),
+        };
+        let found = uplinks::join(&devices, &self.interfaces, choice);
+        let warnings = oddities(&rules, &found, self.settings.mark, protocol);
+        Ok((found, warnings))
+    }
+
+    /// Where main has no default for an uplink, a probe bound to it would find no gateway: such an
+    /// uplink gets a table of ours, which nothing but our probes uses.
+    fn open_for_probes(&mut self, uplinks: &[Uplink]) {
+        let (place, probe) = (self.place(), self.probe_mark());
+        for family in Family::BOTH {
+            let left_out = |u: &&Uplink| u.way(family).is_some_and(|w| w.metric.is_none());
+            let hops: Vec<Hop> = uplinks
+                .iter()
+                .filter(left_out)
+                .filter_map(|u| Knowledge::hop(u, family))
+                .collect();
+            let known = &mut self.open[family.at()];
+            if hops.is_empty() && known.as_ref().is_some_and(Vec::is_empty) {
+                continue;
+            }
+            let opened = match self.dry {
+                // A check changes nothing; it goes by what a running daemon has opened.
+                true => steer::open_devices(&mut self.netlink, &place, family),
+                false => steer::open_for_probes(&mut self.netlink, &place, family, probe, &hops)
+                    .map(|()| hops.into_iter().map(|hop| hop.device).collect()),
+            };
+            match opened {
+                Ok(devices) => {
+                    let news = !self.dry && known.as_ref() != Some(&devices);
+                    if news && !devices.is_empty() {
+                        info!(
+                            target: LOG,
+                            "main has no {family} default for {}: probes get a table of their own",
+                            devices.join(", ")
+                        );
+                    }
+                    *known = Some(devices);
+                }
+                Err(e) => {
+                    warn!(target: LOG, "{e}");
+                    *known = None;
+                }
+            }
+        }
+    }
+
+    /// Takes away what [`Daemon::open_for_probes`] put there; what the steering uses stays.
+    pub(super) fn close_for_probes(&mut self) {
+        let (place, probe) = (self.place(), self.probe_mark());
+        for family in Family::BOTH {
+            if let Err(e) = steer::open_for_probes(&mut self.netlink, &place, family, probe, &[]) {
+                warn!(target: LOG, "{e}");
+            }
+        }
+    }
+
+    /// Whether a probe bound to that uplink's device finds a gateway.
+    pub(super) fn can_probe(&self, uplink: &Uplink, family: Family) -> bool {
+        let opened = &self.open[family.at()];
+        let by_main = uplink.way(family).is_none_or(|w| w.metric.is_some());
+        by_main || opened.as_ref().is_some_and(|d| d.contains(&uplink.device))
+    }
+
+    /// tailscaled's mark with all of mwan3's bits set, so that mwan3's hands stay off.
+    pub(super) fn probe_mark(&mut self) -> Mark {
+        let bits = self.mwan3.bits(&self.settings);
+        let mark = self.settings.mark;
+        Mark {
+            value: mark.value | bits,
+            mask: mark.mask | bits,
+        }
+    }
+
     pub(super) fn read_uplinks(&mut self) {
-        if let Some(input) = self.uplinks() {
+        for input in self.uplinks() {
             self.feed(input);
         }
     }

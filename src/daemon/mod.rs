@@ -22,34 +22,39 @@ use smol::channel::{self, Receiver, Sender};
 use smol::lock::Mutex;
 use smol::{LocalExecutor, Timer};
 
-use crate::config::{self, Settings};
+use crate::config::{self, Mark, Settings};
 use crate::core::budget::Limits;
 use crate::core::ladder::Allowed;
 use crate::core::tailnet::Api;
 use crate::core::{
-    Action, Core, Cure, Effort, Event, Family, Input, Look, Moment, Notice, Policy, Route, Scope,
-    Stage, Steering, Way, LEAVE_FOR,
+    Action, Core, Cure, Effort, Event, Family, Finding, Hop, Input, Knowledge, Look, Moment,
+    Notice, Pin, Policy, Route, Scope, Stage, Steering, Uplink, Way, LEAVE_FOR,
 };
 use crate::cure::steer::{self, Place};
 use crate::cure::{leave, mend, restart, tailscaled};
-use crate::net::rtnetlink::{Client as Netlink, Monitor};
+use crate::net::rtnetlink::{Client as Netlink, Error as NetlinkError, Monitor};
 use crate::net::socket::Egress;
 use crate::net::thread;
 use crate::net::worker;
 use crate::tailscale::localapi::{mask, Bus, Error, LocalApi};
+use crate::tailscale::process;
 use crate::ubus::blobmsg::{table_from_json, Table, Type, Value};
 use crate::ubus::client::{Call, Client, Handle, Happening};
 use crate::ubus::session::Method;
 use crate::ubus::Status;
 use crate::view;
+use crate::watch::conntrack;
 use crate::watch::events::{self, Kept};
 use crate::watch::kernel::{self, Calm};
 use crate::watch::lost::KernelWatch;
+use crate::watch::mwan3;
+use crate::watch::oddities::oddities;
 use crate::watch::probe::{by_path, by_uplink, Manner, Prober, Resolvers, Round};
 use crate::watch::pulse;
+use crate::watch::sockets;
 use crate::watch::tailnet::TailnetWatch;
 use crate::watch::targets::Targets;
-use crate::watch::uplinks::{self, Interface};
+use crate::watch::uplinks::{self, Choice, Interface};
 
 /// What stands in brackets before each line of the log.
 const LOG: &str = "tailover";
@@ -84,6 +89,8 @@ const ACQUAINTANCE: Duration = Duration::from_secs(3);
 /// How long a check asked for over ubus may take; its probes have shorter limits of their own.
 const CHECK_LIMIT: Duration = Duration::from_secs(25);
 
+/// How long the kernel's table of connections may take to be read.
+const PINS_LIMIT: Duration = Duration::from_secs(5);
 /// How long a drill stays on the other uplink once the tailnet is well there, and at most: seconds.
 pub const DRILL_STAY: u64 = 30;
 pub const DRILL_STAY_MOST: u64 = 600;
@@ -143,6 +150,9 @@ struct Daemon {
     outbox: Sender<Said>,
     netlink: Netlink,
     interfaces: Vec<Interface>,
+    mwan3: mwan3::File,
+    /// Devices by which probes have a way of ours, IPv4 and IPv6; `None` while that is not known.
+    open: [Option<Vec<String>>; 2],
     targets: Rc<RefCell<Targets>>,
     tailnet: Rc<TailnetWatch>,
     prober: Prober,
@@ -290,10 +300,11 @@ impl Daemon {
             socket: settings.socket.clone(),
             timeout: API_TIMEOUT,
         };
+        let mut mwan3 = mwan3::File::new(Path::new(mwan3::PATH));
         let tailnet = Rc::new(TailnetWatch::new(
             api,
             Rc::clone(&targets),
-            KernelWatch::new(settings.mmx_mask),
+            KernelWatch::new(mwan3.bits(&settings)),
         ));
         Ok(Daemon {
             executor,
@@ -305,6 +316,8 @@ impl Daemon {
             outbox,
             netlink,
             interfaces: Vec::new(),
+            mwan3,
+            open: [None, None],
             prober: Prober::new(Rc::clone(&targets), Manner::new(&settings)),
             targets,
             tailnet,
@@ -366,6 +379,7 @@ impl Daemon {
     }
 
     async fn goodbye(&mut self) {
+        self.close_for_probes();
         if self.leaving {
             let _turn = self.nft.lock().await;
             if let Err(e) = leave::apply(&[], LEAVE_FOR).await {

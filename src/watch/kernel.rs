@@ -109,7 +109,9 @@ fn event(change: &Change, own_protocol: u8) -> Option<Event> {
             format!("link {}", link.name)
         }
         Change::Address { address, .. } => format!("address {}", address.address),
-        Change::Route { route, .. } if route.table == TABLE_MAIN && route.is_default() => {
+        Change::Route { route, .. }
+            if route.table == TABLE_MAIN && (route.is_default() || route.is_slice()) =>
+        {
             route.to_string()
         }
         Change::Route { .. } => return None,
@@ -117,4 +119,84 @@ fn event(change: &Change, own_protocol: u8) -> Option<Event> {
         Change::Overrun => "more than could be read".into(),
     };
     Some(Event::Kernel { what })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Family;
+    use crate::net::rtnetlink::{Link, Route, Rule, PROTOCOL};
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn heard(change: &Change) -> (bool, bool) {
+        let event = event(change, PROTOCOL).is_some();
+        (event, of_tailscaled(change, PROTOCOL))
+    }
+
+    #[test]
+    fn what_is_tailscaleds_is_told_apart_from_what_moves_the_path() {
+        let route = |table, gone| Change::Route {
+            route: Route::default_via(Family::V4, table, 1, None),
+            gone,
+        };
+        assert_eq!(heard(&route(TABLE, true)), (false, true));
+        assert_eq!(heard(&route(3, true)), (false, false));
+        let mut main = Route::default_via(Family::V4, TABLE_MAIN, 1, None);
+        main.protocol = 4;
+        let main = Change::Route {
+            route: main,
+            gone: false,
+        };
+        assert_eq!(heard(&main), (true, false));
+        let rule = |protocol| Change::Rule {
+            rule: Rule {
+                protocol,
+                ..Rule::to_table(Family::V4, 2001, 1)
+            },
+            gone: false,
+        };
+        assert_eq!(heard(&rule(0)), (true, true));
+        assert_eq!(heard(&rule(PROTOCOL)), (false, false), "ours");
+        let link = |name: &str| Change::Link {
+            link: Link {
+                index: 1,
+                name: name.into(),
+                up: true,
+                carrier: Some(true),
+                operstate: 6,
+                bare: false,
+                kind: None,
+            },
+            gone: false,
+        };
+        assert_eq!(heard(&link("tailscale0")), (false, true));
+        assert_eq!(heard(&link("eth1")), (true, false));
+        assert_eq!(heard(&Change::Overrun), (true, true));
+    }
+
+    #[test]
+    fn a_burst_is_one_look_and_a_stream_is_many_but_not_too_many() {
+        let begin = Instant::now();
+        let mut calm = Calm::default();
+        assert_eq!(calm.due(), None);
+        for at in [0, 100, 300] {
+            calm.stirred(begin + MS * at);
+        }
+        assert_eq!(calm.due(), Some(begin + MS * 700));
+        calm.looked(begin + MS * 700);
+        assert_eq!(calm.due(), None);
+        let mut looks = Vec::new();
+        for at in (700..20_700).step_by(10) {
+            let now = begin + MS * at;
+            if calm.due().is_some_and(|due| due <= now) {
+                looks.push(now);
+                calm.looked(now);
+            }
+            calm.stirred(now);
+        }
+        assert!((12..=14).contains(&looks.len()), "{} looks", looks.len());
+        let first = looks.first().map(|at| *at - begin);
+        assert!(first <= Some(MS * 2250), "{first:?}");
+    }
 }

@@ -1,9 +1,12 @@
 //! Turns the world into inputs of the core, and decides nothing.
 
+pub mod conntrack;
 pub mod events;
 pub mod hands;
 pub mod kernel;
 pub mod lost;
+pub mod mwan3;
+pub mod oddities;
 pub mod probe;
 pub mod pulse;
 pub mod sockets;

@@ -182,6 +182,9 @@ impl Prober {
         for (name, port) in targets.tcp_names() {
             tasks.push(Box::pin(self.tcp_by_name(round, name, port, tell)));
         }
+        if round.effort == Effort::Suspect && !tasks.is_empty() {
+            return;
+        }
         let nodes = targets.derp_nodes(round.family);
         for (node, ip) in nodes.iter().take(TLS_NODES) {
             tasks.push(Box::pin(self.derp(round, node, *ip, tell)));
@@ -710,10 +713,11 @@ fn public_address(text: &str) -> Option<IpAddr> {
 }
 
 /// A prober's egress for one uplink: bound to its device, and marked so that neither mwan3's
-/// policy nor a rule for tailscale's mark takes the packet elsewhere.
-pub fn by_uplink(device: &str, mark: u32, mmx_mask: u32) -> Egress {
+/// policy nor a rule for tailscale's mark takes the packet elsewhere: tailscale's mark with all of
+/// mwan3's bits.
+pub fn by_uplink(device: &str, mark: u32) -> Egress {
     Egress {
-        mark: Some(mark | mmx_mask),
+        mark: Some(mark),
         device: Some(device.to_string()),
         source: None,
     }

@@ -20,11 +20,14 @@ pub fn read(uplinks: &[&str], connections: bool) -> Pulse {
     let mut text = String::with_capacity(READ_AT_ONCE);
     read_into(&mut text, "/proc/net/dev");
     let mut pulse = traffic(&text, uplinks);
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
-    for table in tables.iter().filter(|_| connections) {
-        read_into(&mut text, table);
-        let room = RESENDING.saturating_sub(pulse.resending.len());
-        pulse.resending.extend(resending(&text).take(room));
+    if connections {
+        let mut list = Vec::new();
+        for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+            read_into(&mut text, table);
+            let room = RESENDING.saturating_sub(list.len());
+            list.extend(resending(&text).take(room));
+        }
+        pulse.resending = Some(list);
     }
     pulse
 }

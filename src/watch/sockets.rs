@@ -134,6 +134,21 @@ fn inode(link: &Path) -> Option<u64> {
 /// Needs root for a process of another user. An error means that the process is gone or not ours
 /// to look into.
 pub fn flows(pid: u32) -> io::Result<Vec<Flow>> {
+    own(pid, ["tcp", "tcp6"])
+}
+
+/// The local ports of a process's UDP sockets, each once. Errors as those of [`flows`].
+pub fn udp_ports(pid: u32) -> io::Result<Vec<u16>> {
+    // The tables of UDP have the same columns (net/ipv4/udp.c, udp4_format_sock).
+    let sockets = own(pid, ["udp", "udp6"])?;
+    let mut ports: Vec<u16> = sockets.iter().map(|s| s.local.port()).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    Ok(ports)
+}
+
+/// What of these tables, the second one of IPv6, belongs to the process.
+fn own(pid: u32, tables: [&str; 2]) -> io::Result<Vec<Flow>> {
     let mut inodes = HashSet::new();
     for fd in fs::read_dir(format!("/proc/{pid}/fd"))? {
         // A descriptor closed meanwhile is no error.
@@ -143,10 +158,10 @@ pub fn flows(pid: u32) -> io::Result<Vec<Flow>> {
     }
     let mut flows = Vec::new();
     // The process's own view, should it live in another network namespace.
-    for table in ["tcp", "tcp6"] {
+    for (table, optional) in tables.into_iter().zip([false, true]) {
         let text = match fs::read_to_string(format!("/proc/{pid}/net/{table}")) {
             // A kernel without IPv6.
-            Err(e) if e.kind() == io::ErrorKind::NotFound && table == "tcp6" => continue,
+            Err(e) if e.kind() == io::ErrorKind::NotFound && optional => continue,
             text => text?,
         };
         let own = parse(&text).into_iter();
@@ -218,6 +233,17 @@ mod tests {
             drop(client);
             let all = flows(std::process::id()).expect("our own process");
             assert!(all.iter().all(|f| f.local != local), "closed is not ours");
+        }
+    }
+
+    #[test]
+    fn finds_its_own_udp_ports() {
+        let sockets = ["127.0.0.1:0", "[::1]:0"]
+            .map(|host| std::net::UdpSocket::bind(host).expect("a loopback socket"));
+        let ports = udp_ports(std::process::id()).expect("our own process");
+        for socket in &sockets {
+            let port = socket.local_addr().expect("its address").port();
+            assert!(ports.contains(&port), "{port} in {ports:?}");
         }
     }
 

@@ -67,6 +67,16 @@ pub enum Fault {
     NewPublic {
         uplink: usize,
     },
+    /// The DHCP server hands out another gateway; the kernel tells of the new default.
+    NewGateway {
+        uplink: usize,
+    },
+    /// One family of an uplink is dark, the other goes on.
+    Half {
+        uplink: usize,
+        family: Family,
+        dead: bool,
+    },
     Control {
         up: bool,
     },
@@ -103,7 +113,12 @@ struct Isp {
     alive: bool,
     portal: bool,
     carrier: bool,
+    /// The families it has, and those that are dark by themselves: IPv4, IPv6.
+    has: [bool; 2],
+    dead: [bool; 2],
     public: u8,
+    /// Counts the gateways that its DHCP server has handed out.
+    lease: u8,
     /// Stretches of life, for the promises: (from, to).
     open_since: Option<Duration>,
     opened: Duration,
@@ -113,6 +128,7 @@ struct Isp {
 #[derive(Clone, Debug, PartialEq)]
 struct Link {
     device: usize,
+    family: Family,
     public: u8,
     port: u16,
 }
@@ -145,6 +161,8 @@ pub struct World {
     pub control_delay: Duration,
     /// The router's resolver answers.
     pub names_up: bool,
+    /// The uplink that costs by volume.
+    pub metered: Option<usize>,
     /// The router has an IPv6 default, and nobody is known who could be asked over it.
     pub v6_untold: bool,
     last_control: Duration,
@@ -192,6 +210,8 @@ pub struct World {
     whole_since: Option<Duration>,
     /// Mending puts nothing back (the kernel refuses).
     pub mending_fails: bool,
+    /// Just now the kernel has no way for the mark.
+    pub no_way: bool,
     /// Until when a drill that was asked for may go back without the hold.
     drill_until: Duration,
 }
@@ -210,7 +230,10 @@ impl World {
             alive: true,
             portal: false,
             carrier: true,
+            has: [true, false],
+            dead: [false; 2],
             public: 1,
+            lease: 0,
             open_since: Some(Duration::ZERO),
             opened: Duration::ZERO,
             last_open: None,
@@ -226,6 +249,7 @@ impl World {
             control_up: true,
             control_delay: 90 * MS,
             names_up: true,
+            metered: None,
             v6_untold: false,
             last_control: Duration::ZERO,
             steering: Default::default(),
@@ -261,6 +285,7 @@ impl World {
             lost: None,
             whole_since: None,
             mending_fails: false,
+            no_way: false,
             drill_until: Duration::ZERO,
         };
         w.reconnect(true, true);
@@ -323,6 +348,16 @@ impl World {
             Fault::NewPublic { uplink } => {
                 self.isps[uplink].public = self.isps[uplink].public.wrapping_add(1)
             }
+            Fault::NewGateway { uplink } => {
+                self.isps[uplink].lease += 1;
+                let what = "IPv4 default route in table 254".to_string();
+                self.after(MS, Ev::Tell(Input::Event(Event::Kernel { what })));
+            }
+            Fault::Half {
+                uplink,
+                family,
+                dead,
+            } => self.isps[uplink].dead[family.at_index()] = dead,
             Fault::Control { up } => {
                 self.last_control = self.now;
                 self.control_up = up;
@@ -486,8 +521,36 @@ impl World {
 
     // ---- the router --------------------------------------------------------------------------
 
-    fn address(device: usize) -> IpAddr {
-        IpAddr::from([192, 0, 2, [2, 66][device]])
+    /// Gives each uplink the families it has (IPv4, IPv6) and has the core look at them.
+    pub fn families(&mut self, has: [[bool; 2]; 2]) {
+        for (isp, has) in self.isps.iter_mut().zip(has) {
+            isp.has = has;
+        }
+        self.drop_flows();
+        self.reconnect(true, true);
+        self.murmur();
+    }
+
+    /// The local address of control's flow, while there is one.
+    pub fn control_from(&self) -> Option<IpAddr> {
+        let link = self.control.as_ref()?;
+        Some(World::address(link.device, link.family))
+    }
+
+    /// Where control and relay are.
+    fn server(family: Family) -> SocketAddr {
+        let text = match family {
+            Family::V4 => "198.51.100.10:443",
+            Family::V6 => "[2001:db8:100::10]:443",
+        };
+        text.parse().expect("an address")
+    }
+
+    fn address(device: usize, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => IpAddr::from([192, 0, 2, [2, 66][device]]),
+            Family::V6 => IpAddr::from([0x2001, 0xdb8, device as u16 + 1, 0, 0, 0, 0, 2]),
+        }
     }
 
     fn uplinks(&self) -> Vec<Uplink> {
@@ -497,41 +560,53 @@ impl World {
                 name: NAMES[i].into(),
                 aliases: vec![NAMES[i].into()],
                 device: DEVICES[i].into(),
-                v4: Some(Way {
-                    gateway: Some(IpAddr::from([192, 0, 2, [1, 65][i]])),
-                    addresses: vec![World::address(i)],
-                    from: None,
+                v4: self.isps[i].has[0].then(|| Way {
+                    gateway: Some(IpAddr::from([192, 0, 2, [1, 65][i] + self.isps[i].lease])),
+                    addresses: vec![World::address(i, Family::V4)],
                     metric: Some([10, 20][i]),
+                    ..Way::default()
                 }),
-                v6: None,
-                metered: i == 1,
+                v6: self.isps[i].has[1].then(|| Way {
+                    addresses: vec![World::address(i, Family::V6)],
+                    metric: Some([10, 20][i]),
+                    ..Way::default()
+                }),
+                metered: self.metered == Some(i),
+                ..Uplink::default()
             })
             .collect()
     }
 
     /// The device of a packet with the mark.
-    fn path(&self) -> Option<usize> {
-        let steered = self.steering[0]
+    fn path(&self, family: Family) -> Option<usize> {
+        let f = family.at_index();
+        let has = |i: &usize| self.isps[*i].carrier && self.isps[*i].has[f];
+        let steered = self.steering[f]
             .to
             .as_ref()
             .and_then(|h| DEVICES.iter().position(|d| *d == h.device))
-            .filter(|i| self.isps[*i].carrier);
-        steered.or_else(|| (0..2).find(|i| self.isps[*i].carrier))
+            .filter(has);
+        steered.or_else(|| (0..2).find(has))
     }
 
+    /// An uplink gets out, by at least one family.
     fn open(&self, device: usize) -> bool {
-        let i = &self.isps[device];
-        i.alive && i.carrier && !i.portal
+        Family::BOTH.into_iter().any(|f| self.opens(device, f))
+    }
+
+    fn opens(&self, device: usize, family: Family) -> bool {
+        let (i, f) = (&self.isps[device], family.at_index());
+        i.alive && i.carrier && !i.portal && i.has[f] && !i.dead[f]
     }
 
     /// True when packets of a flow with this local address still get through.
     fn carries(&self, l: &Link) -> bool {
-        let kept = self.steering[0]
+        let kept = self.steering[l.family.at_index()]
             .keep
             .as_ref()
             .is_some_and(|h| h.device == DEVICES[l.device]);
-        (kept || self.path() == Some(l.device))
-            && self.open(l.device)
+        (kept || self.path(l.family) == Some(l.device))
+            && self.opens(l.device, l.family)
             && self.isps[l.device].public == l.public
     }
 
@@ -567,10 +642,15 @@ impl World {
         if !self.running || self.hung || self.user_stopped.is_some() {
             return;
         }
-        let way = self.path().filter(|d| self.open(*d));
+        // All addresses of a server are tried side by side; whichever answers is taken.
+        let way = Family::BOTH.into_iter().find_map(|f| {
+            let device = self.path(f).filter(|d| self.opens(*d, f))?;
+            Some((device, f))
+        });
         self.ports = self.ports.wrapping_add(1).max(1024);
-        let link = way.map(|device| Link {
+        let link = way.map(|(device, family)| Link {
             device,
+            family,
             public: self.isps[device].public,
             port: self.ports,
         });
@@ -612,12 +692,18 @@ impl World {
         let passed = (self.now - self.counted.at).as_millis() as u64;
         self.counted.at = self.now;
         let pings = if self.peer_talks { passed / 250 } else { 0 };
-        let path = self.path();
+        // Peers are reached by the family that works; with none, by the one that there is.
+        let by = |f: &Family| self.path(*f).is_some_and(|i| self.opens(i, *f));
+        let there = |f: &Family| self.path(*f).is_some();
+        let family = Family::BOTH.into_iter().find(by);
+        let family = family.or_else(|| Family::BOTH.into_iter().find(there));
+        let path = family.and_then(|f| self.path(f));
+        let dead = family.is_some_and(|f| path.is_some_and(|i| self.isps[i].dead[f.at_index()]));
         for (i, name) in DEVICES.iter().enumerate() {
             let c = &mut self.counted.devices[i];
             c.device = (*name).into();
             if path == Some(i) {
-                let alive = self.isps[i].alive && self.isps[i].carrier;
+                let alive = self.isps[i].alive && self.isps[i].carrier && !dead;
                 c.sent += pings;
                 c.received += if alive { pings } else { 0 };
             }
@@ -633,8 +719,8 @@ impl World {
             (Some(l), Some(lost)) if self.peer_talks && self.now > lost => {
                 let waits = (self.now - lost).as_secs_f64() / 0.2 + 1.0;
                 vec![Resending {
-                    local: SocketAddr::new(World::address(l.device), l.port),
-                    remote: "198.51.100.10:443".parse().expect("an address"),
+                    local: SocketAddr::new(World::address(l.device, l.family), l.port),
+                    remote: World::server(l.family),
                     times: waits.log2() as u32,
                 }]
             }
@@ -643,7 +729,7 @@ impl World {
         Pulse {
             uplinks: self.counted.devices.to_vec(),
             tunnel: Some(self.counted.tunnel.clone()),
-            resending,
+            resending: Some(resending),
         }
     }
 
@@ -682,8 +768,8 @@ impl World {
         }
         let flow = |purpose, l: &Link| Flow {
             purpose,
-            local: SocketAddr::new(World::address(l.device), l.port),
-            remote: "198.51.100.10:443".parse().expect("an address"),
+            local: SocketAddr::new(World::address(l.device, l.family), l.port),
+            remote: World::server(l.family),
             established: true,
         };
         let stopped = self.user_stopped.is_some();
@@ -820,17 +906,20 @@ impl World {
                     return;
                 }
                 if *look != Look::Tailnet {
-                    let route = self.path().map(|i| Route {
-                        device: DEVICES[i].into(),
-                        gateway: None,
-                        source: Some(World::address(i)),
-                    });
-                    let v6 = self.v6_untold.then(|| Route {
+                    let route = |f| {
+                        self.path(f).filter(|_| !self.no_way).map(|i| Route {
+                            device: DEVICES[i].into(),
+                            gateway: None,
+                            source: Some(World::address(i, f)),
+                        })
+                    };
+                    let untold = self.v6_untold.then(|| Route {
                         device: "eth1".into(),
                         gateway: None,
                         source: None,
                     });
-                    self.after(2 * MS, Ev::Tell(Input::Paths([route, v6])));
+                    let routes = [route(Family::V4), untold.or_else(|| route(Family::V6))];
+                    self.after(2 * MS, Ev::Tell(Input::Paths(routes)));
                 }
                 if *look != Look::Paths {
                     let delay = if self.hung { 2 * S } else { 10 * MS };
@@ -896,6 +985,7 @@ impl World {
             }
             Action::Wake(at) => self.wake = Some(*at),
             Action::Tell(n) => self.notices.push((self.now, n.clone())),
+            Action::ReadPins => self.after(MS, Ev::Tell(Input::Pins(Vec::new()))),
             Action::Leave(devices) => self.left = (devices.clone(), self.now + LEAVE_FOR),
             Action::Exit => {}
         }
@@ -915,10 +1005,10 @@ impl World {
 
     fn probe(&mut self, round: u32, scope: &Scope, effort: Effort) {
         let device = match scope {
-            Scope::Uplink(name, Family::V4) => NAMES.iter().position(|n| n == name),
-            Scope::Path(Family::V4) => self.path(),
-            _ => None,
+            Scope::Uplink(name, _) => NAMES.iter().position(|n| n == name),
+            Scope::Path(f) => self.path(*f),
         };
+        let family = scope.family().at_index();
         let mut tell = |delay: Duration, finding: Finding| {
             let (scope, round) = (scope.clone(), round);
             self.seq += 1;
@@ -946,7 +1036,7 @@ impl World {
             tell(MS, Finding::Over);
             return;
         };
-        if !isp.alive || !isp.carrier {
+        if !isp.alive || !isp.carrier || !isp.has[family] || isp.dead[family] {
             // Silence: the round ends by its own deadline.
             return;
         }
@@ -962,7 +1052,10 @@ impl World {
             tell(50 * MS, Finding::Over);
             return;
         }
-        let public = IpAddr::from([203, 0, 113 + i as u8, isp.public]);
+        let public = match scope.family() {
+            Family::V4 => IpAddr::from([203, 0, 113 + i as u8, isp.public]),
+            Family::V6 => World::address(i, Family::V6),
+        };
         tell(30 * MS, answer(By::Stun, Some(public)));
         if effort == Effort::Burst && matches!(scope, Scope::Path(_)) {
             // A resolver that fails is waited for longer than for any other.
@@ -992,7 +1085,11 @@ impl World {
         let outside = (0..2).any(|i| self.open(i) || recently(self.isps[i].last_open, 20 * S));
         let cure = match action {
             Action::Nudge | Action::Renew | Action::Restart => true,
-            Action::Steer(_, s) => s.to.is_some() && *s != self.steering[0],
+            // A way that is only brought up to date, as with a new gateway, is no move.
+            Action::Steer(f, s) => {
+                let device = |s: &Steering| s.to.as_ref().map(|h| h.device.clone());
+                s.to.is_some() && device(s) != device(&self.steering[f.at_index()])
+            }
             _ => false,
         };
         let mut found: Vec<&str> = Vec::new();
@@ -1042,9 +1139,12 @@ impl World {
                     broken("promise 3: no pause between two restarts");
                 }
             }
-            Action::Steer(_, s) => {
+            Action::Steer(f, s) => {
                 // Back to the better uplink while the other still works: only after the hold.
-                let from = self.steering[0].to.as_ref().map(|h| h.device.as_str());
+                let from = self.steering[f.at_index()]
+                    .to
+                    .as_ref()
+                    .map(|h| h.device.as_str());
                 let to = match &s.to {
                     Some(hop) => hop.device.as_str(),
                     None => (0..2)

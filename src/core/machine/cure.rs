@@ -15,10 +15,7 @@ impl Core {
                     let to = steering.to.as_ref().map(|hop| hop.device.clone());
                     self.left[f.at()] = was.filter(|was| to.is_some_and(|to| to != *was));
                     let drill = self.k.drilled.is_some();
-                    let why = fault_text(
-                        faults,
-                        |x| matches!(x, Fault::PinnedRoute { family, .. } if family == f),
-                    );
+                    let why = fault_text(faults, |x| x.moves() == Some(*f));
                     self.order_steer(now, *f, steering, &why);
                     if let Some(e) = &mut self.episode {
                         e.tried.steer[f.at()] += 1;

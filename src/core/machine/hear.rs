@@ -1,5 +1,7 @@
 //! Takes inputs into what is known, and says which of them are a reason to look.
 
+use std::net::IpAddr;
+
 use super::*;
 
 impl Core {
@@ -22,7 +24,9 @@ impl Core {
             }
             Input::Pulse(pulse) => self.take_pulse(now, &pulse),
             Input::Cured { cure, result } => self.take_cured(now, cure, result),
+            Input::Pins(pins) => self.take_pins(pins),
             Input::Wake => self.woken_for = None,
+            Input::Warnings(warnings) => self.k.warnings = warnings,
             Input::Recover { force } => self.take_recover(now, force),
             Input::Policy(policy) => self.policy = policy,
             Input::Drill { uplink, stay } => self.take_drill(now, uplink, stay),
@@ -190,9 +194,18 @@ impl Core {
         let first = self.k.paths_read.is_none();
         self.k.paths_read = Some(now);
         let mut moved = Vec::new();
+        let mut twins = Vec::new();
         for (f, route) in Family::BOTH.into_iter().zip(routes) {
+            if route.is_none() && !self.is_gone(now, f) {
+                continue;
+            }
+            self.away[f.at()] = Away::No;
             let old = std::mem::replace(&mut self.k.paths[f.at()].route, route);
             if old != self.k.paths[f.at()].route {
+                twins.extend(same_source(
+                    old.as_ref(),
+                    self.k.paths[f.at()].route.as_ref(),
+                ));
                 // Public addresses belong to uplinks; another way has another one.
                 self.k.paths[f.at()].judgement = Judgement::default();
                 self.k.paths[f.at()].usual_rtt = None;
@@ -209,6 +222,9 @@ impl Core {
             return;
         }
         self.k.epoch = Epoch::begin(now, &self.k.tailnet.flows, self.drill_is_over());
+        for address in twins {
+            self.k.epoch.doom(&self.k.tailnet.flows, address);
+        }
         match self.stage {
             Stage::Proving { .. } => {
                 for f in moved {
@@ -269,6 +285,15 @@ impl Core {
                 self.probe_uplink(now, &name, f, Effort::Burst);
             }
         }
+    }
+
+    /// Whether a path that the kernel does not know just now is gone, or only away.
+    fn is_gone(&mut self, now: Time, family: Family) -> bool {
+        let away = &mut self.away[family.at()];
+        if *away == Away::No && self.k.paths[family.at()].route.is_some() {
+            *away = Away::Since(now);
+        }
+        !matches!(away, Away::Since(_))
     }
 
     fn take_tailnet(&mut self, now: Time, mut tailnet: Tailnet) {
@@ -520,6 +545,10 @@ impl Core {
                     }),
                     Scope::Path(family) => {
                         let shut = matches!(j.verdict, Verdict::Closed | Verdict::Portal);
+                        if shut {
+                            // What a peer said came by a way that was open then.
+                            self.k.epoch.peer_answered = false;
+                        }
                         if shut && self.stage == Stage::Quiet {
                             let way = match &self.k.path(*family).route {
                                 Some(r) => self.k.name_device(&r.device),
@@ -627,4 +656,11 @@ impl Core {
         }
         self.out.push(Action::Exit);
     }
+}
+
+/// The address that both routes send from although they leave by different devices.
+fn same_source(old: Option<&Route>, new: Option<&Route>) -> Option<IpAddr> {
+    let (old, new) = (old?, new?);
+    let both = old.device != new.device && old.source == new.source;
+    new.source.filter(|_| both)
 }

@@ -6,6 +6,11 @@ use super::*;
 /// heartbeat); the rest is for those whose session wakes up meanwhile.
 pub const LEAVE_FOR: Duration = Duration::from_secs(60);
 
+/// Peers are let alone for this long after the tailnet was seen well. tailscaled forgets where each
+/// peer's packets come from when it is renewed, and learns it from their disco packets: kept off at
+/// once, a peer was not heard for 15 s in two of five ways back.
+const WELL_FOR: Duration = Duration::from_secs(10);
+
 /// Which metered devices carried the path, and which are being left.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Leave {
@@ -14,6 +19,8 @@ pub(super) struct Leave {
     /// Being left until then.
     under_way: Vec<String>,
     until: Time,
+    /// Nothing curable has been known since.
+    well_since: Option<Time>,
 }
 
 impl Core {
@@ -35,6 +42,11 @@ impl Core {
         }
         // Only from a tailnet that is well: peers need somewhere to go.
         if self.stage != Stage::Quiet || self.faults.iter().any(Fault::curable) {
+            self.leave.well_since = None;
+            return;
+        }
+        let well_since = *self.leave.well_since.get_or_insert(now);
+        if now.saturating_sub(well_since) < WELL_FOR {
             return;
         }
         let (stay, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.leave.used)

@@ -7,6 +7,7 @@ mod drill;
 mod hear;
 mod leave;
 mod outlook;
+mod pins;
 mod prove;
 mod quiet;
 mod suspect;
@@ -27,7 +28,7 @@ use crate::core::tailnet::{Api, Backend, Epoch, Purpose, Tailnet};
 use crate::core::uplink::{Family, Route, Uplink};
 use crate::core::verdict::{Change, Finding, Judgement, Scope, Verdict};
 use crate::core::{
-    Action, Drilled, Effort, Event, Hop, Input, Knowledge, Look, Moment, Notice, Path, Policy,
+    Action, Drilled, Effort, Event, Hop, Input, Knowledge, Look, Moment, Notice, Path, Pin, Policy,
     Report, Steering, Time,
 };
 
@@ -89,6 +90,10 @@ const FLAP_MOST: u32 = 3;
 /// Verdicts of uplinks that went away are kept for their public address, up to this many.
 const VERDICTS_KEPT: usize = 128;
 
+/// A path that is away for less is not gone: mwan3's stop takes tailscaled's rules one by one, and
+/// between two of them the mark has no way.
+const GONE_FOR: Duration = Duration::from_millis(400);
+
 /// How long a healthy tailnet may be waited for when nothing wrong can be named.
 const UNNAMED_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -130,6 +135,16 @@ impl Stage {
     }
 }
 
+/// A path that the kernel knew and does not know just now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Away {
+    #[default]
+    No,
+    Since(Time),
+    /// When the next look does not find it either, it is gone.
+    TooLong,
+}
+
 /// The pure state machine.
 #[derive(Clone, Debug)]
 pub struct Core {
@@ -149,6 +164,8 @@ pub struct Core {
     return_at: Time,
     recheck_at: Time,
     pulse_at: Time,
+    /// When the next pulse may read connections.
+    connections_at: Time,
     signs: Signs,
     suspicion: Option<suspect::Suspicion>,
     /// Something happened while a cure was under way; look again afterwards.
@@ -170,6 +187,8 @@ pub struct Core {
     version: String,
     /// The path was moved and has not been read since.
     path_unread: bool,
+    /// Whether the kernel has no way for the mark just now, in each family.
+    away: [Away; 2],
     /// The second look at lost state was asked for and has not come.
     loss_asked: bool,
     /// Lost state was put back and the kernel has not been read since.
@@ -181,6 +200,7 @@ pub struct Core {
     went_back: Option<Time>,
     flaps: u32,
     leave: leave::Leave,
+    pins: pins::Pins,
     /// What a drill has just turned the mark away from: it goes back there at once.
     returning: Option<Drilled>,
     woken_for: Option<Time>,
@@ -207,6 +227,7 @@ impl Core {
             return_at: Time::ZERO,
             recheck_at: Time::ZERO,
             pulse_at: Time::ZERO,
+            connections_at: Time::ZERO,
             signs: Signs::default(),
             suspicion: None,
             again: false,
@@ -219,6 +240,7 @@ impl Core {
             pid: None,
             version: String::new(),
             path_unread: false,
+            away: Default::default(),
             loss_asked: false,
             loss_unread: false,
             before: Default::default(),
@@ -226,6 +248,7 @@ impl Core {
             went_back: None,
             flaps: 0,
             leave: leave::Leave::default(),
+            pins: pins::Pins::default(),
             returning: None,
             woken_for: None,
             out: Vec::new(),
@@ -271,6 +294,7 @@ impl Core {
         self.expire(now);
         self.go_on(moment);
         self.mind_metered(now);
+        self.mind_pins(now);
         self.wake(now);
         std::mem::take(&mut self.out)
     }
@@ -317,6 +341,11 @@ impl Core {
         if matches!(self.stage, Stage::Quiet | Stage::Resting { .. }) && self.silent(now) {
             at = at.min(now + SILENT_EVERY);
         }
+        for away in &self.away {
+            if let Away::Since(since) = away {
+                at = at.min(*since + GONE_FOR);
+            }
+        }
         let deadlines = self
             .k
             .verdicts
@@ -344,16 +373,20 @@ impl Core {
             self.settle_at = None;
             self.out.push(Action::Look(Look::All));
         }
+        for away in &mut self.away {
+            if matches!(away, Away::Since(t) if *t + GONE_FOR <= now) {
+                *away = Away::TooLong;
+                self.out.push(Action::Look(Look::Paths));
+            }
+        }
         if self.loss_sure_at().is_some_and(|t| t <= now) {
             self.loss_asked = true;
             self.out.push(Action::Look(Look::Tailnet));
         }
         if self.pulse_at <= now {
             self.pulse_again(now);
-            self.out.push(Action::Look(match self.calm(now) {
-                true => Look::Counters,
-                false => Look::Pulse,
-            }));
+            let look = self.pulse_now(now);
+            self.out.push(Action::Look(look));
         }
         self.follow_drill(now);
         match self.stage.clone() {
@@ -406,14 +439,17 @@ impl Core {
     }
 
     fn probe_uplink(&mut self, now: Time, name: &str, family: Family, effort: Effort) {
-        let has_way = self
-            .k
-            .uplinks
-            .iter()
-            .any(|u| u.name == name && u.way(family).is_some());
-        if has_way {
-            self.probe(now, Scope::Uplink(name.to_string(), family), effort);
-        }
+        let named = self.k.uplinks.iter().find(|u| u.name == name);
+        let Some(uplink) = named.filter(|u| u.way(family).is_some()) else {
+            return;
+        };
+        let in_use = self.k.path_uplink(family).is_some_and(|u| u.name == name);
+        let effort = match effort {
+            // A metered uplink costs handshakes only once it is used.
+            Effort::Burst if uplink.metered && !in_use => Effort::Suspect,
+            other => other,
+        };
+        self.probe(now, Scope::Uplink(name.to_string(), family), effort);
     }
 
     fn probe_path(&mut self, now: Time, family: Family, effort: Effort) {

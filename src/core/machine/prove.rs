@@ -31,7 +31,7 @@ impl Core {
         self.probe_all(now, Effort::Burst);
     }
 
-    fn enter_proving(&mut self, now: Time, since: Time) {
+    pub(super) fn enter_proving(&mut self, now: Time, since: Time) {
         self.stage = Stage::Proving { since };
         self.control_asked = since;
         self.suspicion = None;
@@ -61,9 +61,7 @@ impl Core {
         }
         self.hasten(now, since);
         let faults = diagnose(&self.k, now, since);
-        let pinned = faults
-            .iter()
-            .any(|f| matches!(f, Fault::PinnedRoute { .. }));
+        let pinned = faults.iter().any(|f| f.moves().is_some());
         let person = faults
             .iter()
             .any(|f| matches!(f, Fault::NeedsPerson { .. }));

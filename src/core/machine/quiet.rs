@@ -167,7 +167,8 @@ impl Core {
             );
             // Steered to the best there is, and main agrees: the steering is not needed. But an
             // uplink that was left and is away just now would come back as main's default, dead.
-            if ways.len() == before && self.left[f.at()].is_none() {
+            let away = |device: &String| !self.k.uplinks.iter().any(|u| u.device == *device);
+            if ways.len() == before && !self.left[f.at()].as_ref().is_some_and(away) {
                 let main = self.k.main_default(f);
                 ways.extend(
                     main.filter(|u| u.device == to.device)
@@ -260,7 +261,9 @@ impl Core {
             };
             let by_path = || Knowledge::hop(self.k.path_uplink(*f)?, *f);
             let from = self.k.steering[f.at()].to.clone().or_else(by_path);
-            let keep = from.filter(|from| from.device != uplink.device);
+            // An address that both have tells no flow of the one from a flow of the other.
+            let apart = |from: &Hop| !from.way.addresses.iter().any(|ip| uplink.owns(ip));
+            let keep = from.filter(|from| from.device != uplink.device && apart(from));
             self.left[f.at()] = None;
             self.order_steer(now, *f, Steering { to, keep }, why);
         }

@@ -19,6 +19,9 @@ const LAST_ANSWER: Duration = Duration::from_millis(350);
 const PULSE_IN_USE: Duration = Duration::from_millis(500);
 const PULSE_IDLE: Duration = Duration::from_secs(10);
 
+/// Connections are read this often at most.
+const CONNECTIONS_EVERY: Duration = Duration::from_secs(2);
+
 /// A path that is being asked because of a sign.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Suspicion {
@@ -39,6 +42,19 @@ impl Core {
         self.pulse_at = now + pause;
     }
 
+    /// What the next pulse reads. Connections cost the kernel a walk through its whole table, so
+    /// while nothing is under way the heartbeat alone has them read.
+    pub(super) fn pulse_now(&mut self, now: Time) -> Look {
+        let due = self.connections_at <= now && !self.calm(now);
+        if due {
+            self.connections_at = now + CONNECTIONS_EVERY;
+        }
+        match due {
+            true => Look::Pulse,
+            false => Look::Counters,
+        }
+    }
+
     /// Nothing is wrong, nothing is asked, and nobody uses the tailnet.
     pub(super) fn calm(&self, now: Time) -> bool {
         self.stage == Stage::Quiet
@@ -55,7 +71,9 @@ impl Core {
                 .iter()
                 .any(|f| (f.local, f.remote) == (r.local, r.remote))
         };
-        self.k.resending = pulse.resending.iter().filter(|r| own(r)).cloned().collect();
+        if let Some(list) = &pulse.resending {
+            self.k.resending = list.iter().filter(|r| own(r)).cloned().collect();
+        }
         let used: Vec<&str> = self
             .k
             .paths

@@ -69,9 +69,7 @@ impl Core {
         !tried
             && self.policy.allowed.renew
             && self.k.control_within_reach(since)
-            && !faults
-                .iter()
-                .any(|f| matches!(f, Fault::PinnedRoute { .. }))
+            && !faults.iter().any(|f| f.moves().is_some())
             && faults
                 .iter()
                 .any(|f| matches!(f, Fault::StuckControl { .. }))

@@ -315,18 +315,25 @@ pub(super) fn first_hop(value: &[u8], route: &mut Route) {
 
 pub(super) fn link(payload: &[u8]) -> Option<Link> {
     let (header, rest) = payload.split_at_checked(16)?;
+    let flags = u32_at(header, 8)?;
     let mut link = Link {
         index: u32_at(header, 4)?,
         name: String::new(),
-        up: u32_at(header, 8)? & IFF_UP != 0,
+        up: flags & IFF_UP != 0,
         carrier: None,
         operstate: 0,
+        bare: flags & (IFF_POINTOPOINT | IFF_NOARP) != 0,
+        kind: None,
     };
     for (kind, value) in attrs(rest) {
         match kind {
             IFLA_IFNAME => link.name = text(value)?,
             IFLA_CARRIER => link.carrier = value.first().map(|b| *b != 0),
             IFLA_OPERSTATE => link.operstate = *value.first()?,
+            IFLA_LINKINFO => {
+                let mut inner = attrs(value);
+                link.kind = inner.find_map(|(k, v)| text(v).filter(|_| k == IFLA_INFO_KIND));
+            }
             _ => {}
         }
     }

@@ -182,6 +182,13 @@ impl Route {
     pub fn is_default(&self) -> bool {
         self.to.is_none()
     }
+
+    /// Whether this is a part of a default that was cut up to come before the default itself, as
+    /// VPNs do: `0.0.0.0/1` and `128.0.0.0/1`, or `2000::/3`. Nobody has a network that large.
+    pub fn is_slice(&self) -> bool {
+        self.to
+            .is_some_and(|(_, length)| u32::from(length) <= slice_bits(self.family))
+    }
 }
 
 impl fmt::Display for Route {
@@ -191,6 +198,15 @@ impl fmt::Display for Route {
             None => write!(f, "{} default route", self.family)?,
         }
         write!(f, " in table {}", self.table)
+    }
+}
+
+/// Routes with a prefix of at most this length stand for a default, or for a slice of one.
+pub fn slice_bits(family: Family) -> u32 {
+    match family {
+        Family::V4 => 1,
+        // OpenVPN's `redirect-gateway ipv6` has 2000::/4 and 3000::/4.
+        Family::V6 => 4,
     }
 }
 
@@ -217,6 +233,10 @@ pub struct Link {
     pub carrier: Option<bool>,
     /// IF_OPER_*: 0 unknown (tunnels, PPP), 2 down, 3 lower layer down, 5 dormant, 6 up.
     pub operstate: u8,
+    /// Has no neighbours to ask for (PPP, raw modems, tunnels): a route needs no gateway.
+    pub bare: bool,
+    /// IFLA_INFO_KIND: `wireguard`, `tun`, `vlan`, …; `None` for plain hardware.
+    pub kind: Option<String>,
 }
 
 /// An address of a device.

@@ -60,7 +60,11 @@ pub const RT_SCOPE_NOWHERE: u8 = 255;
 pub const IFLA_IFNAME: u16 = 3;
 pub const IFLA_OPERSTATE: u16 = 16;
 pub const IFLA_CARRIER: u16 = 33;
+pub const IFLA_LINKINFO: u16 = 18;
+pub const IFLA_INFO_KIND: u16 = 1;
 pub const IFF_UP: u32 = 1;
+pub const IFF_POINTOPOINT: u32 = 0x10;
+pub const IFF_NOARP: u32 = 0x80;
 
 pub const IFA_ADDRESS: u16 = 1;
 pub const IFA_LOCAL: u16 = 2;
