@@ -216,6 +216,10 @@ impl Meter {
             self.unanswered = 0;
             self.told = false;
         } else {
+            if self.unanswered == 0 && !fine {
+                // What was sent since the last pulse may be of just now, its answer under way.
+                self.received_at = now;
+            }
             self.unanswered = self.unanswered.saturating_add(t.sent - self.sent);
         }
         (self.received, self.sent) = (t.received, t.sent);
@@ -312,6 +316,22 @@ mod tests {
         assert_eq!(uplink(&[(5, 5), (5, 6), (5, 7), (5, 8), (5, 9)]), 1);
         assert_eq!(uplink(&[(5, 5), (5, 6), (6, 7), (6, 8), (7, 9)]), 0);
         assert_eq!(uplink(&[(5, 5), (5, 6), (5, 6), (5, 6), (5, 6)]), 0);
+    }
+
+    #[test]
+    fn what_was_sent_just_before_a_rare_pulse_gets_time_for_its_answer() {
+        let mut signs = Signs::default();
+        let mut take = |at: u32, received, sent| {
+            let pulse = Pulse {
+                uplinks: vec![traffic("eth1", received, sent)],
+                ..Pulse::default()
+            };
+            let now = Duration::from_secs(u64::from(at));
+            signs.take(now, &pulse, &["eth1"], |_| true).is_some()
+        };
+        assert!(!take(0, 5, 5));
+        assert!(!take(10, 5, 8));
+        assert!(take(20, 5, 9));
     }
 
     #[test]

@@ -17,7 +17,7 @@ const LAST_ANSWER: Duration = Duration::from_millis(350);
 
 /// Pulses while the tailnet is in use, or something is wrong; and while it is idle.
 const PULSE_IN_USE: Duration = Duration::from_millis(500);
-const PULSE_IDLE: Duration = Duration::from_secs(5);
+const PULSE_IDLE: Duration = Duration::from_secs(10);
 
 /// Connections are read this often at most.
 const CONNECTIONS_EVERY: Duration = Duration::from_secs(2);
@@ -93,8 +93,11 @@ impl Core {
             return self.prove(now, why);
         }
         if let Some(why) = sign {
-            if self.signs.may_ask(now) {
-                self.suspect(now, why);
+            match self.calm(now) {
+                // Nobody waits: the next heartbeat comes now, and costs nothing in the long run.
+                true if self.signs.may_ask(now) => self.beat_at = now,
+                false if self.signs.may_ask(now) => self.suspect(now, why),
+                _ => {}
             }
         }
     }
