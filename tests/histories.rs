@@ -124,6 +124,25 @@ fn a_dark_wan_is_left_within_three_seconds_when_a_peer_was_talking() {
 }
 
 #[test]
+fn a_tailnet_that_was_idle_is_watched_closely_once_it_is_in_use() {
+    // Whenever that begins between two of the rare pulses.
+    for tenth in 0..100 {
+        let mut w = World::new(policy(), 1);
+        w.run(120 * S + tenth * 100 * MS);
+        w.peer_talks = true;
+        w.run(25 * S);
+        let dark = w.now;
+        w.inject(Fault::Dark {
+            uplink: 0,
+            told: None,
+        });
+        w.run(20 * S);
+        let steer = w.cures().next().expect("an act");
+        assert!(steer.at - dark < 3 * S, "{tenth}: {:?}", steer.at - dark);
+    }
+}
+
+#[test]
 fn a_peer_that_stops_talking_costs_one_look_at_the_path_and_no_act() {
     let mut w = World::new(policy(), 1);
     w.peer_talks = true;

@@ -64,7 +64,6 @@ impl Core {
     }
 
     pub(super) fn take_pulse(&mut self, now: Time, pulse: &Pulse) {
-        self.pulse_again(now);
         let flows = &self.k.tailnet.flows;
         let own = |r: &Resending| {
             flows
@@ -81,6 +80,8 @@ impl Core {
             .filter_map(|p| Some(p.route.as_ref()?.device.as_str()))
             .collect();
         let sign = self.signs.take(now, pulse, &used, own);
+        // Only now it is known whether the tailnet is in use.
+        self.pulse_again(now);
         let known = self.k.tailnet.process.as_ref();
         if pulse.halted && !known.is_some_and(|p| p.halted) && self.since_look(now) >= SILENT_EVERY
         {
