@@ -30,8 +30,6 @@ pub mod mask {
     /// Counters of the engine, whenever they change.
     pub const ENGINE: u32 = 1;
     pub const INITIAL_STATE: u32 = 2;
-    pub const INITIAL_PREFS: u32 = 4;
-    pub const INITIAL_HEALTH: u32 = 128;
     /// At most one message every few seconds.
     pub const RATE_LIMIT: u32 = 256;
 }
