@@ -4,16 +4,23 @@ use std::cell::Cell;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use smol::Timer;
+
 use crate::core::Report;
 use crate::net::socket::within;
 use crate::net::together::{join, Task};
 use crate::tailscale::localapi::{Debug, LocalApi};
 
-/// Peers that are pinged by a nudge: those with traffic first.
+/// Peers that are pinged: those with traffic first.
 const PEERS: usize = 4;
 
-/// All pings together; one that was not answered by then need not be waited for.
-const PING_PATIENCE: Duration = Duration::from_millis(1500);
+/// All pings of a nudge together, and of a renewal, which has to fetch the netmap first.
+const NUDGE_PATIENCE: Duration = Duration::from_millis(1500);
+const RENEW_PATIENCE: Duration = Duration::from_secs(4);
+
+/// One ping: over a satellite it takes 0.7 s. It is tried again after a pause.
+const PING_TAKES: Duration = Duration::from_secs(1);
+const PING_AGAIN: Duration = Duration::from_millis(200);
 
 /// What makes tailscaled leave the old way, in this order: relays are dialled anew, endpoints are
 /// asked for, and no peer's address is trusted any more.
@@ -45,35 +52,44 @@ pub async fn nudge(api: &LocalApi) -> Result<Report, String> {
         report.text = "this tailscaled was built without the debug calls".into();
         return Ok(report);
     }
-    let (asked, answered) = (peers.len(), Cell::new(0));
+    let asked = peers.len();
+    let answered = ping_all(api, peers, NUDGE_PATIENCE).await;
+    report.peer_answered = answered > 0;
+    report.text = match asked {
+        0 => done.join(", "),
+        _ => format!("{}, {answered} of {asked} peers answered", done.join(", ")),
+    };
+    Ok(report)
+}
+
+/// Pings peers through the tunnel, side by side, each until it answers. Gives how many did within
+/// `patience`: those that did not have been asked all the same, or have no path at all.
+async fn ping_all(api: &LocalApi, peers: Vec<IpAddr>, patience: Duration) -> usize {
+    let answered = Cell::new(0);
     let pings: Vec<Task> = peers
         .into_iter()
         .map(|ip| {
             let answered = &answered;
             let ping = async move {
-                let ping = api.ping(ip).await;
-                let heard = matches!(ping, Ok(ping) if ping.err.is_empty());
-                answered.set(answered.get() + usize::from(heard));
+                loop {
+                    let ping = within(PING_TAKES, async { Ok(api.ping(ip).await) }).await;
+                    if matches!(ping, Ok(Ok(ping)) if ping.err.is_empty()) {
+                        answered.set(answered.get() + 1);
+                        return;
+                    }
+                    Timer::after(PING_AGAIN).await;
+                }
             };
             Box::pin(ping) as Task
         })
         .collect();
-    // Those that have not answered by then have been asked all the same, or have no path at all.
-    let all = async {
+    // Past that time the others are left.
+    let _ = within(patience, async {
         join(pings).await;
         Ok(())
-    };
-    let _ = within(PING_PATIENCE, all).await;
-    report.peer_answered = answered.get() > 0;
-    report.text = match asked {
-        0 => done.join(", "),
-        _ => format!(
-            "{}, {} of {asked} peers answered",
-            done.join(", "),
-            answered.get()
-        ),
-    };
-    Ok(report)
+    })
+    .await;
+    answered.get()
 }
 
 async fn active_peers(api: &LocalApi) -> Vec<IpAddr> {
@@ -93,16 +109,27 @@ async fn active_peers(api: &LocalApi) -> Vec<IpAddr> {
         .collect()
 }
 
-/// Has tailscaled throw its control client away and make a new one.
+/// Has tailscaled throw its control client away and make a new one, and pings active peers.
+///
+/// tailscaled keeps the peers meanwhile, unless its cache of the netmap was just written without
+/// them, as each change of the home relay does (ipnlocal, onHomeDERPUpdateLocked, 1.102). Then they
+/// are gone until the next netmap, and a peer begins a new handshake only after 15 s of silence
+/// (seen once). A ping from here begins it at once.
 ///
 /// # Errors
 /// What tailscaled answered, in words.
 pub async fn renew(api: &LocalApi) -> Result<Report, String> {
-    match api.start().await {
-        Ok(()) => Ok(Report {
-            text: "new control connection asked for".into(),
-            ..Report::default()
-        }),
-        Err(e) => Err(e.to_string()),
-    }
+    let peers = active_peers(api).await;
+    api.start().await.map_err(|e| e.to_string())?;
+    let asked = peers.len();
+    let answered = ping_all(api, peers, RENEW_PATIENCE).await;
+    let text = "new control connection asked for";
+    Ok(Report {
+        text: match asked {
+            0 => text.into(),
+            _ => format!("{text}, {answered} of {asked} peers answered"),
+        },
+        peer_answered: answered > 0,
+        ..Report::default()
+    })
 }
