@@ -37,7 +37,7 @@ impl Hotplug {
         }
         let socket = settings_or_default(file).ubus_socket;
         let patience = if self.behind { BEHIND } else { PATIENCE };
-        let told = oneshot::call(&socket, OBJECT, "event", data, patience);
+        let told = oneshot::tell(&socket, OBJECT, "event", data, patience);
         if matches!(told, Err(Error::Timeout)) && !self.behind {
             try_behind(file);
         }
@@ -45,7 +45,7 @@ impl Hotplug {
     }
 }
 
-/// Tries once more in a process that nobody waits for. Told twice is no harm: one burst is one event.
+/// Tries once more in a process that nobody waits for.
 fn try_behind(file: &Path) {
     let Ok(program) = std::env::current_exe() else {
         return;

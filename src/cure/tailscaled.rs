@@ -92,21 +92,24 @@ async fn ping_all(api: &LocalApi, peers: Vec<IpAddr>, patience: Duration) -> usi
     answered.get()
 }
 
+/// Tailnet addresses of peers in use, those with traffic first.
 async fn active_peers(api: &LocalApi) -> Vec<IpAddr> {
-    let Ok(status) = api.status(true).await else {
-        return Vec::new();
-    };
-    let mut peers: Vec<_> = status
-        .peers
-        .iter()
-        .filter(|p| p.active || p.cur_addr.is_some())
-        .collect();
-    peers.sort_by_key(|p| !p.active);
-    peers
-        .iter()
-        .filter_map(|p| p.ips.first().copied())
-        .take(PEERS)
-        .collect()
+    let (mut active, mut known) = (Vec::new(), Vec::new());
+    let asked = api.each_peer(|p| {
+        let list = match p.active {
+            true => &mut active,
+            false if p.cur_addr.is_some() => &mut known,
+            false => return,
+        };
+        if list.len() < PEERS {
+            list.extend(p.ips.first().copied());
+        }
+    });
+    // Those that have come before an answer broke off are as good as any.
+    let _ = asked.await;
+    active.extend(known);
+    active.truncate(PEERS);
+    active
 }
 
 /// Has tailscaled throw its control client away and make a new one, and pings active peers.

@@ -14,7 +14,8 @@ use smol::Async;
 
 use super::frame::Frame;
 use super::networks::{Networks, Reader};
-use super::types::{DerpMap, Notify, Ping, Prefs, Status};
+use super::pieces::Cutter;
+use super::types::{DerpMap, Notify, Peer, Ping, Prefs, Status};
 use crate::net::http::Method;
 use crate::net::socket::within;
 
@@ -119,6 +120,25 @@ impl LocalApi {
             200..=299 => reader
                 .end()
                 .map_err(|wrong| Error::Bad(format!("{path}: {wrong}"))),
+            status => Err(Error::from_status(status, path.into())),
+        }
+    }
+
+    /// Hands each peer to `each` as it comes: with a thousand of them the answer is 1.5 MB, and a
+    /// small router has no room for that.
+    pub async fn each_peer(&self, mut each: impl FnMut(Peer)) -> Result<(), Error> {
+        let path = "status?peers=true";
+        let mut cutter = Cutter::default();
+        let take = |data: &[u8]| {
+            cutter.feed(data, |piece| {
+                let peer = serde_json::from_slice(piece);
+                each(Peer::from_json(&peer.unwrap_or_default()));
+            });
+            Ok(())
+        };
+        let exchange = self.exchange(Method::Get, path, "", take);
+        match within(self.timeout, exchange).await.map_err(io_error)? {
+            200..=299 => Ok(()),
             status => Err(Error::from_status(status, path.into())),
         }
     }

@@ -4,5 +4,6 @@ mod frame;
 pub mod kernel;
 pub mod localapi;
 pub mod networks;
+mod pieces;
 pub mod process;
 pub mod types;

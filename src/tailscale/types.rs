@@ -118,7 +118,7 @@ impl Status {
 }
 
 impl Peer {
-    fn from_json(json: &Value) -> Self {
+    pub(super) fn from_json(json: &Value) -> Self {
         let dns_name = text(&json["DNSName"]).trim_end_matches('.');
         let host_name = text(&json["HostName"]);
         let name = if dns_name.is_empty() {

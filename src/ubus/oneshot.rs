@@ -30,19 +30,36 @@ pub fn call(
     deadline: Duration,
 ) -> Result<Value, Error> {
     let mut connection = Connection::open(socket, deadline)?;
-    let found = connection.request(Request::Lookup(Some(path.to_owned())))?;
-    let object = found
-        .answers
-        .first()
-        .and_then(ObjectInfo::read)
-        .ok_or(Error::Status(Status::NotFound))?;
+    let id = connection.object(path)?;
     let outcome = connection.request(Request::Invoke {
-        id: object.id,
+        id,
         method: method.to_owned(),
         data,
     })?;
     let answer = outcome.answers.first().and_then(|a| a.data()).cloned();
     Ok(Value::Table(answer.unwrap_or_default()))
+}
+
+/// Calls `method` and is content when ubusd has the call: it goes on to the object even when this
+/// process has ended. The answer is waited for until `deadline`, so that a refusal is told.
+///
+/// # Errors
+/// As [`call`]; [`Error::Timeout`] only when the call could not be handed over.
+pub fn tell(
+    socket: &Path,
+    path: &str,
+    method: &str,
+    data: Table,
+    deadline: Duration,
+) -> Result<(), Error> {
+    let mut connection = Connection::open(socket, deadline)?;
+    let id = connection.object(path)?;
+    let method = method.to_owned();
+    let seq = connection.send(Request::Invoke { id, method, data })?;
+    match connection.outcome(seq) {
+        Ok(_) | Err(Error::Timeout) => Ok(()),
+        Err(e) => Err(e),
+    }
 }
 
 /// Sends an event.
@@ -102,12 +119,30 @@ impl Connection {
         Ok(connection)
     }
 
+    /// The number of the object at `path`.
+    fn object(&mut self, path: &str) -> Result<u32, Error> {
+        let found = self.request(Request::Lookup(Some(path.to_owned())))?;
+        let object = found.answers.first().and_then(ObjectInfo::read);
+        object.map(|o| o.id).ok_or(Error::Status(Status::NotFound))
+    }
+
     /// Sends a request and waits for its end, which must be success.
     fn request(&mut self, request: Request) -> Result<Outcome, Error> {
+        let seq = self.send(request)?;
+        self.outcome(seq)
+    }
+
+    /// Hands a request to ubusd; gives its number.
+    fn send(&mut self, request: Request) -> Result<u16, Error> {
         let seq = self.session.request(request)?;
         let bytes = self.session.take_output();
         self.write(&bytes)?;
         self.incidents.clear();
+        Ok(seq)
+    }
+
+    /// Waits for the end of request `seq`, which must be success.
+    fn outcome(&mut self, seq: u16) -> Result<Outcome, Error> {
         loop {
             for incident in self.incidents.drain(..) {
                 match incident {
