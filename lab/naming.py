@@ -6,8 +6,10 @@ start (status, history and log) with what the tables below require and allow.
 The instants come from a seed, which is printed and can be given
 (`lab test --seed`), so a case can be had again.
 
-Not injected: a wrong clock (the lab has no clock of its own), and F5, which
-steering makes impossible.
+Not injected: a wrong clock (the lab has no clock of its own), and F5. That one
+needs tailscaled's rules behind mwan3's (5200 and on) and a mark that nobody steers:
+`flows_held_by_mwan3` makes such a router, `marks_hold_nothing_while_steered` shows
+that steering ends it.
 """
 
 import json

@@ -1,4 +1,4 @@
-//! `tailover cleanup`: takes every rule, route and table of ours away, daemon or not.
+//! `tailover cleanup`: takes all that is ours in the kernel away, daemon or not.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::net::rtnetlink::Client;
 
 use super::{say, settings_or_default, NO_RIGHTS, OK, SYSTEM};
 
-/// remove all rules and routes of tailover, also when the daemon is dead
+/// remove all rules, routes and the nftables table of tailover, also when the daemon is dead
 #[derive(FromArgs)]
 #[argh(subcommand, name = "cleanup")]
 pub struct Cleanup {}

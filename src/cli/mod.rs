@@ -19,7 +19,8 @@ use crate::config::{self, Settings};
 
 /// All is well.
 pub const OK: u8 = 0;
-/// `check`, `status` and `recover`: something is wrong with the tailnet; the text says what.
+/// `check`, `status`, `recover` and `drill`: something is wrong with the tailnet, or a drill did not
+/// pass; the text says what.
 pub const UNWELL: u8 = 1;
 /// The command line or the configuration is wrong.
 pub const USAGE: u8 = 2;

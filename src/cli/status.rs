@@ -137,7 +137,7 @@ fn text(state: &Value) -> String {
         }
     }
     for warning in array(&state["warnings"]) {
-        out += &format!("warning  {}\n", word(warning));
+        out += &format!("note     {}\n", word(warning));
     }
     out
 }
@@ -149,9 +149,6 @@ fn details(state: &Value) -> String {
         for seen in array(&fault["evidence"]) {
             out += &format!("seen     {}: {}\n", word(&fault["id"]), word(seen));
         }
-    }
-    for warning in array(&state["warnings"]) {
-        out += &format!("note     {}\n", word(warning));
     }
     for cure in array(&state["would"]) {
         out += &format!("cure     the daemon would now {}\n", word(cure));

@@ -79,7 +79,7 @@ pub struct Settings {
     pub table: u32,
     /// The rtnetlink protocol number of tailover's rules and routes; it fits into a `u8`.
     pub protocol: u32,
-    /// Where the journal is.
+    /// Where the lock against a second daemon is.
     pub state_dir: PathBuf,
     /// PEM file of the CAs to trust; `None`: the system's.
     pub ca_file: Option<PathBuf>,

@@ -324,7 +324,7 @@ pub const OPTIONS: &[Opt] = &[
         name: "state_dir",
         kind: Kind::Path(|s| &mut s.state_dir),
         default: &["/var/run/tailover"],
-        help: "Where the journal of what was changed is kept; on a router this is RAM.",
+        help: "Where the lock is that keeps a second daemon from starting; on a router this is RAM.",
         since: "0.1",
     },
     Opt {
@@ -384,7 +384,7 @@ impl Kind {
                 "derp, tcp:HOST:PORT, http:URL or https:URL, an IPv6 address in brackets".into()
             }
             Kind::ExternalIps(_) => "stun, an http or https URL, or off alone".into(),
-            Kind::Cures(_) => "steer, nudge, renew or restart".into(),
+            Kind::Cures(_) => "steer, nudge, renew, mend or restart".into(),
         }
     }
 

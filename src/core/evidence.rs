@@ -26,8 +26,12 @@ pub fn evidence(k: &Knowledge, fault: &Fault, now: Time) -> Vec<String> {
         Fault::StalePaths { evidence } => {
             let mut seen = [vec![evidence.clone()], flows(k, Purpose::Derp)].concat();
             seen.push(match k.epoch.peer_answered {
-                true => "a peer has answered a disco ping since the path changed".into(),
-                false => "no peer has answered a disco ping since the path changed".into(),
+                true => {
+                    "a peer has answered a ping through the tunnel since the path changed".into()
+                }
+                false => {
+                    "no peer has answered a ping through the tunnel since the path changed".into()
+                }
             });
             seen
         }

@@ -36,7 +36,7 @@ const RESENT: u32 = 2;
 const TOKENS: u32 = 10;
 const TOKEN_EVERY: Duration = Duration::from_secs(30);
 
-/// What the kernel counts for nothing, read about every second.
+/// What the kernel counts for nothing. Read twice a second while the tailnet is in use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pulse {
     /// Packets of the uplinks' devices.

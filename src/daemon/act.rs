@@ -90,12 +90,13 @@ impl Daemon {
     }
 
     /// The table can be long: it is read on a thread of its own.
-    fn read_pins(&self) {
+    fn read_pins(&mut self) {
+        let bits = self.mwan3.bits(&self.settings);
         let settings = self.settings.clone();
         let outbox = self.outbox.clone();
         self.executor
             .spawn(async move {
-                let read = thread::run(PINS_LIMIT, move || pins(&settings)).await;
+                let read = thread::run(PINS_LIMIT, move || pins(&settings, bits)).await;
                 // A kernel without the table, or one that is too slow, shows no such flow.
                 let pins = read.ok().flatten().unwrap_or_default();
                 // As above.
@@ -237,14 +238,14 @@ impl Daemon {
     }
 }
 
-/// Old UDP flows of tailscaled that mwan3 holds, each with the device that the kernel's rules give
-/// for its mark.
-fn pins(settings: &Settings) -> Option<Vec<Pin>> {
+/// Old UDP flows of tailscaled that mwan3 holds by its bits of the mark, each with the device that
+/// the kernel's rules give for that mark.
+fn pins(settings: &Settings, mmx_mask: u32) -> Option<Vec<Pin>> {
     let pid = process::tailscaled(&settings.socket)?;
     let ports = sockets::udp_ports(pid).ok()?;
     let mut netlink = Netlink::open().ok()?;
     let mut pins = Vec::new();
-    for flow in conntrack::kept(&ports, settings.mmx_mask).ok()? {
+    for flow in conntrack::kept(&ports, mmx_mask).ok()? {
         let mark = settings.mark.value | flow.mark;
         let route = netlink.route_get(flow.remote, Some(mark), Some(flow.local));
         if let Ok(Some(path)) = route {

@@ -91,6 +91,7 @@ const CHECK_LIMIT: Duration = Duration::from_secs(25);
 
 /// How long the kernel's table of connections may take to be read.
 const PINS_LIMIT: Duration = Duration::from_secs(5);
+
 /// How long a drill stays on the other uplink once the tailnet is well there, and at most: seconds.
 pub const DRILL_STAY: u64 = 30;
 pub const DRILL_STAY_MOST: u64 = 600;

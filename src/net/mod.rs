@@ -1,4 +1,4 @@
-//! Everything that touches the network: sockets with a mark and a device, probes, HTTP, rtnetlink.
+//! Everything that touches the network: sockets with a mark and a device, STUN, DNS, HTTP, TLS, rtnetlink.
 //!
 //! Nothing here decides anything. Each function does one exchange and says what came of it; which
 //! exchange, by which uplink, and what it means is the business of `watch` and `core`.

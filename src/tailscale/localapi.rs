@@ -22,8 +22,8 @@ use crate::net::socket::within;
 /// The only host name tailscaled accepts besides an empty one; any other gets 403.
 const HOST: &str = "local-tailscaled.sock";
 
-/// A status with peers takes about 1.5 kB a peer; a tailnet larger than this is cut off with an
-/// error, and the status without peers still works.
+/// An answer that is kept whole and is longer than this is cut off with an error. What lists the
+/// peers, 1.5 kB each, is read as it comes.
 const BODY_LIMIT: usize = 4 * 1024 * 1024;
 
 /// Bits of the bus's mask (ipn.NotifyWatchOpt).
@@ -31,8 +31,6 @@ pub mod mask {
     /// Counters of the engine, whenever they change.
     pub const ENGINE: u32 = 1;
     pub const INITIAL_STATE: u32 = 2;
-    pub const INITIAL_PREFS: u32 = 4;
-    pub const INITIAL_HEALTH: u32 = 128;
     /// At most one message every few seconds.
     pub const RATE_LIMIT: u32 = 256;
 }
@@ -128,6 +126,9 @@ impl LocalApi {
 
     /// Hands each peer to `each` as it comes: with a thousand of them the answer is 1.5 MB, and a
     /// small router has no room for that.
+    ///
+    /// # Errors
+    /// As any call; the peers that came before it were handed over.
     pub async fn each_peer(&self, mut each: impl FnMut(Peer)) -> Result<(), Error> {
         let path = "status?peers=true";
         let mut cutter = Cutter::default();

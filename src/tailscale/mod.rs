@@ -1,4 +1,4 @@
-//! tailscaled as seen over its LocalAPI: the client, and what it says as plain data.
+//! tailscaled: its LocalAPI and what that says, its process, and what it puts into the kernel.
 
 mod frame;
 pub mod kernel;

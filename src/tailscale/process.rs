@@ -77,6 +77,11 @@ fn socket_argument(command: &str) -> Option<&str> {
     None
 }
 
+/// True for a process that a signal or a debugger has stopped: it cannot answer anything.
+pub fn halted(pid: u32) -> bool {
+    Stat::read(&format!("/proc/{pid}/stat")).is_some_and(|stat| stat.is_halted())
+}
+
 /// How a process fares. `threads`: look at each of its threads too, for [`Process::at_work`].
 pub fn vitals(pid: u32, threads: bool) -> Option<Process> {
     let main = Stat::read(&format!("/proc/{pid}/stat"))?;
@@ -85,7 +90,7 @@ pub fn vitals(pid: u32, threads: bool) -> Option<Process> {
     let uptime = Duration::try_from_secs_f64(uptime).ok()?;
     let program = fs::read_link(format!("/proc/{pid}/exe")).ok();
     Some(Process {
-        halted: matches!(main.state, 'T' | 't'),
+        halted: main.is_halted(),
         at_work: threads && at_work(pid),
         cpu: main.cpu,
         age: uptime.saturating_sub(main.started),
@@ -118,6 +123,11 @@ struct Stat {
 impl Stat {
     fn read(path: &str) -> Option<Stat> {
         Stat::parse(&read(path)?)
+    }
+
+    /// `T` is stopped by a signal, `t` by a debugger.
+    fn is_halted(&self) -> bool {
+        matches!(self.state, 'T' | 't')
     }
 
     fn parse(text: &str) -> Option<Stat> {

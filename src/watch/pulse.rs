@@ -1,9 +1,10 @@
-//! Reads what the kernel counts for nothing: packets of devices, and TCP segments that are resent.
+//! Reads what the kernel tells for nothing: packets of devices, resent TCP segments, a stopped process.
 
 use std::fs::File;
 use std::io::Read;
 
 use crate::core::signs::{Pulse, Resending, Traffic};
+use crate::tailscale::process;
 
 use super::sockets;
 
@@ -21,10 +22,7 @@ pub fn read(uplinks: &[&str], pid: Option<u32>, connections: bool) -> Pulse {
     let mut text = String::with_capacity(READ_AT_ONCE);
     read_into(&mut text, "/proc/net/dev");
     let mut pulse = traffic(&text, uplinks);
-    if let Some(pid) = pid {
-        read_into(&mut text, &format!("/proc/{pid}/stat"));
-        pulse.halted = halted(&text);
-    }
+    pulse.halted = pid.is_some_and(process::halted);
     if connections {
         let mut list = Vec::new();
         for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
@@ -80,13 +78,6 @@ fn traffic(text: &str, uplinks: &[&str]) -> Pulse {
     pulse
 }
 
-/// The state is the first word after the name, which stands in brackets and may hold some itself
-/// (proc_pid_stat(5)). `T` is stopped, `t` is stopped by a debugger.
-fn halted(stat: &str) -> bool {
-    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
-    state.is_some_and(|s| s.starts_with(['T', 't']))
-}
-
 fn resending(text: &str) -> impl Iterator<Item = Resending> + '_ {
     sockets::parse(text)
         .into_iter()
@@ -122,13 +113,6 @@ broken: 1 2
         };
         assert_eq!(pulse.uplinks, [t("eth1", 789, 987), t("pppoe-wan", 2, 4)]);
         assert_eq!(pulse.tunnel, Some(t("tailscale0", 5, 6)));
-    }
-
-    #[test]
-    fn a_stopped_process_is_known_by_its_state_and_not_by_its_name() {
-        assert!(halted("17 (tailscaled) T 1 17 17 0"));
-        assert!(!halted("17 (a) T b) S 1 17 17 0"));
-        assert!(!halted(""));
     }
 
     #[test]
