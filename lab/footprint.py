@@ -39,20 +39,25 @@ _UNTIL_WELL = 120.0
 
 
 def idle_memory(world):
-    """The daemon that has nothing to do is small, also after all it can be asked."""
-    return _memory(world, 0)
+    """The daemon that has nothing to do is small, also after TLS probes, cures and a check."""
+    return _memory(world, 1, 0)
+
+
+def memory_of_a_crowd(world):
+    """The same after a status with 1,000 peers."""
+    return _memory(world, _CROWD, 0)
 
 
 def memory_later(world):
     """The same ten minutes later."""
-    return _memory(world, 600)
+    return _memory(world, _CROWD, 600)
 
 
-def _memory(world, later):
-    """VmRSS after TLS probes, a check, and a status with 1,000 peers."""
-    world.internet.crowd(_CROWD)
+def _memory(world, crowd, later):
+    """VmRSS after TLS probes, a nudge, a renewal and a check, with so many peers more."""
+    world.internet.crowd(crowd)
     try:
-        wait_until(lambda: len(world.node.status()["Peer"]) > _CROWD, _UNTIL_WELL, "the crowd")
+        wait_until(lambda: len(world.node.status()["Peer"]) > crowd, _UNTIL_WELL, "the crowd")
         start_tailover(world)
         _burst_over(world)
         # Renews all there is: the nudge reads tailscaled's status with its peers.

@@ -98,8 +98,10 @@ def _told(fault):
 
 
 def _names_dead(world):
+    # Resolvers are asked with the whole round that such a word brings, not by the heartbeat.
     _both("names_dead")(world)
     world.router.forget_names()
+    world.router.connected(plan.ISP1)
 
 
 def _mwan3_restart(world):

@@ -250,6 +250,7 @@ SCENARIOS = [
     # The control server is started anew under it, which may cost a restart.
     Scenario(footprint.idle_memory, tailover=True, restarts=1),
     Scenario(footprint.idle_cost, tailover=True, rare=True),
+    Scenario(footprint.memory_of_a_crowd, tailover=True, rare=True, restarts=1),
     Scenario(footprint.memory_later, tailover=True, rare=True, restarts=1),
     Scenario(footprint.cost_longer, tailover=True, rare=True),
     Scenario(routers.backup_without_default, tailover=True),
