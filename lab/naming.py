@@ -204,7 +204,8 @@ PAIRS = [
     Pair("blackhole", "mwan3 restart"),
     Pair("blackhole", "tailscaled hangs"),
     Pair("blackhole", "tailscaled gone"),
-    Pair("portal", "names dead"),
+    # Behind a portal names are not dead: it resolves them itself.
+    Pair("blackhole", "names dead"),
     Pair("gateway dead", "control down"),
     Pair("control down", "address changed"),
     Pair("control down", "mwan3 restart"),
