@@ -198,6 +198,29 @@ fn control_that_is_not_heard_is_renewed_only_when_its_server_answers() {
 }
 
 #[test]
+fn a_control_server_that_is_down_stays_named_while_it_is_asked_again() {
+    let mut w = settled();
+    // Its silence takes longer to tell than that of the uplinks.
+    w.control_delay = 7 * S;
+    w.inject(Fault::Control { up: false });
+    w.inject(Fault::Dark {
+        uplink: 0,
+        told: Some(2000),
+    });
+    w.run(40 * S);
+    let down = |w: &World| w.core.faults().iter().any(|f| f.id() == "control-down");
+    assert!(down(&w), "{:?}", w.core.faults());
+    for _ in 0..600 {
+        w.run(100 * MS);
+        assert!(down(&w), "{:?}", w.core.faults());
+    }
+    w.control_delay = 90 * MS;
+    w.inject(Fault::Control { up: true });
+    w.run(120 * S);
+    assert!(w.well() && w.core.faults().is_empty());
+}
+
+#[test]
 fn a_nudge_that_waits_for_peers_does_not_hold_control_up() {
     let mut w = settled();
     (w.nudge_takes, w.control_delay) = (1500 * MS, 400 * MS);

@@ -103,6 +103,15 @@ impl Core {
         (!working && ladder::mends(&faults, &self.policy.allowed, tried)).then_some(faults)
     }
 
+    /// A control server that was down, while it is open whether it still is: a datagram is answered,
+    /// or not, sooner than a connection.
+    fn control_still_down(&self, since: Time, faults: &[Fault]) -> Option<Fault> {
+        let down = |f: &&Fault| matches!(f, Fault::ControlDown { .. });
+        let known = self.k.control_answers(since) || self.k.control_failure(since).is_some();
+        let told = known || faults.iter().any(|f| down(&f));
+        self.faults.iter().find(down).filter(|_| !told).cloned()
+    }
+
     /// True while it is open whether the control server answers, and that would tell why
     /// tailscaled's own connection to it is not heard.
     fn control_is_asked(&self, since: Time) -> bool {
@@ -152,8 +161,9 @@ impl Core {
     }
 
     /// The evidence is in. Takes the next cure, waits, or ends the episode.
-    pub(super) fn decide(&mut self, moment: Moment, since: Time, faults: Vec<Fault>) {
+    pub(super) fn decide(&mut self, moment: Moment, since: Time, mut faults: Vec<Fault>) {
         let now = moment.now;
+        faults.extend(self.control_still_down(since, &faults));
         if self.drill_waits(now, &faults) {
             return;
         }
