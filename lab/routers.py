@@ -163,6 +163,8 @@ def backup_with_ipv6_alone(world):
         start_tailover(world)
         figures = fail_over(world, "tailover")
         expect_back(figures)
+        # The history has what has ended; a renewal waits for its peers.
+        await_quiet(world)
         text = world.router.host.run(["tailover", "history"], check=False)
         expect("IPv4 packets leave by" not in text, f"named an IPv4 fault: {text}")
         expect("steer IPv6" in text and "steer IPv4" not in text, f"moved: {text}")
