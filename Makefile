@@ -58,6 +58,7 @@ demo: deps ## a WAN failover of a real tailnet, without and with tailover
 
 scenarios: deps ## every scenario of the lab, the long ones too (hours)
 	@$(MAKE) --no-print-directory lab-parts
+	@$(LAB) parts --all
 	@$(LAB) test --all
 
 test: deps ## everything, with the short list of scenarios

@@ -12,7 +12,7 @@ def main():
     options = _arguments()
     if options.command == "parts":
         try:
-            parts.build_all(options.jobs)
+            parts.build_all(options.jobs, options.all)
         except parts.PartsError as problem:
             sys.exit(f"lab: {problem}")
         return
@@ -32,6 +32,7 @@ def _arguments():
     parser = argparse.ArgumentParser(prog="lab", description=parts_of_doc())
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("parts", help="build the real parts")
+    build.add_argument("--all", action="store_true", help="what rare scenarios need too")
     build.add_argument("--jobs", type=int, default=2, help="compilations side by side")
     shell = commands.add_parser("shell", help="run a command in a host of a running lab")
     shell.add_argument("host")

@@ -62,10 +62,13 @@ PARTS = [
 ]
 
 
-def build_all(jobs=2):
-    """Builds what is missing or outdated into target/lab/bin."""
+def build_all(jobs=2, rare=False):
+    """Builds what is missing or outdated into target/lab/bin; with `rare` also what
+    only rare scenarios need."""
     BIN.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
+        if part.rare and not rare:
+            continue
         stamp = BIN / f".{part.name}.stamp"
         want = _fingerprint(part)
         if (BIN / part.name).exists() and stamp.exists() and stamp.read_text() == want:
