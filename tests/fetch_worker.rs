@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use smol::Timer;
-use tailover::net::http::{fetch, FetchError, Request};
+use tailover::net::http::{FetchError, Request};
 use tailover::net::resolve::resolve;
-use tailover::net::worker::{use_process, Program};
+use tailover::net::worker::{fetch, use_process, Program};
 
 const PATIENCE: Duration = Duration::from_secs(15);
 

@@ -1,6 +1,7 @@
 //! One HTTP request over TCP by a chosen way out, plain or with TLS: what it is, and what comes of it.
 //!
-//! The daemon has them done by a worker process; what does them there is [`super::blocking`].
+//! The daemon has them done by a worker process ([`super::worker`]); what does them there is
+//! [`super::blocking`].
 
 use std::fmt;
 use std::io;
@@ -9,7 +10,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::socket::Egress;
-use super::worker;
 
 /// The body bound of a request that sets none.
 pub const DEFAULT_BODY_LIMIT: u64 = 64 * 1024;
@@ -194,9 +194,3 @@ impl fmt::Display for FetchError {
 }
 
 impl std::error::Error for FetchError {}
-
-/// Does a request in the calling thread's worker process (see [`worker::use_process`]) and waits
-/// for it, at most the request's time-out.
-pub async fn fetch(request: Request) -> Result<Response, FetchError> {
-    worker::fetch(request).await
-}

@@ -16,12 +16,13 @@ use crate::config::{Host, Settings, Url};
 use crate::core::flaws::Tls;
 use crate::core::{By, Effort, Family, Finding};
 use crate::net::dns;
-use crate::net::http::{fetch, FetchError, Request, Response, TlsFault};
+use crate::net::http::{FetchError, Request, Response, TlsFault};
 use crate::net::resolve::resolve;
 use crate::net::socket::{tcp_connect, Egress};
 use crate::net::stun::{self, payload_of, REQUEST_LEN};
 use crate::net::together::{join, Task};
 use crate::net::volley::{Schedule, Volley};
+use crate::net::worker::fetch;
 use crate::tailscale::types::DerpNode;
 
 use super::targets::{router_resolvers, Targets, DERP_WITHOUT_MAP};

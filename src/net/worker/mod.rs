@@ -41,8 +41,12 @@ enum Told {
     Resolved(Result<Vec<IpAddr>, String>),
 }
 
-/// Does a request in the worker of this thread.
-pub(super) async fn fetch(request: Request) -> Result<Response, FetchError> {
+/// Does a request in the calling thread's worker process (see [`use_process`]) and waits for it, at
+/// most the request's time-out.
+///
+/// # Errors
+/// What went wrong, with the request or with the worker.
+pub async fn fetch(request: Request) -> Result<Response, FetchError> {
     let timeout = request.timeout + LAST_WORD;
     match parent::ask(Ask::Fetch(Box::new(request)), timeout).await? {
         Told::Fetched(result) => result,
