@@ -145,6 +145,49 @@ impl Core {
         self.out.push(action);
     }
 
+    pub(super) fn take_cured(&mut self, now: Time, cure: Cure, result: Result<Report, String>) {
+        let text = result
+            .as_ref()
+            .map(|r| r.text.clone())
+            .map_err(String::clone);
+        if let Some(e) = &mut self.episode {
+            e.result(cure, text.clone());
+            if let Ok(r) = &result {
+                e.tried.nudge_missing |= r.missing && cure == Cure::Nudge;
+            }
+        }
+        let asked = self
+            .episode
+            .as_ref()
+            .and_then(|e| e.acts.iter().rev().find(|a| a.cure == cure))
+            .map(|a| a.at);
+        // A nudge of before the path moved says nothing of the path of now.
+        if matches!(&result, Ok(r) if r.peer_answered) && asked >= Some(self.k.epoch.since) {
+            self.k.epoch.peer_answered = true;
+        }
+        self.tell(Notice::Done { cure, result: text });
+        if let (Cure::Steer(f), Err(_)) = (cure, &result) {
+            // The new comes before the old is taken away: what was there before still is.
+            self.k.steering[f.at()] = self.before[f.at()].clone();
+        }
+        let Stage::Curing { since, waiting, .. } = &mut self.stage else {
+            // Our own changes are not told by the kernel watch.
+            if matches!(cure, Cure::Steer(_)) {
+                self.out.push(Action::Look(Look::Paths));
+            }
+            return;
+        };
+        waiting.retain(|c| *c != cure);
+        let (done, since) = (waiting.is_empty(), *since);
+        self.loss_unread |= cure == Cure::Mend;
+        if matches!(cure, Cure::Steer(_)) {
+            self.path_unread = true;
+        }
+        if done {
+            self.cured(now, since, cure);
+        }
+    }
+
     /// All acts of a stage have ended.
     pub(super) fn cured(&mut self, now: Time, since: Time, last: Cure) {
         if self.again && last != Cure::Restart {

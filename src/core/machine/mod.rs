@@ -4,6 +4,7 @@
 
 mod cure;
 mod drill;
+mod findings;
 mod hear;
 mod leave;
 mod outlook;
@@ -11,7 +12,9 @@ mod pins;
 mod prove;
 mod quiet;
 mod suspect;
+mod tailscaled;
 mod verify;
+mod ways;
 
 use std::time::Duration;
 

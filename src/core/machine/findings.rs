@@ -1,0 +1,120 @@
+//! Takes what probes have found: verdicts, flaws, public addresses.
+
+use super::*;
+
+impl Core {
+    pub(super) fn take_finding(&mut self, now: Time, round: u32, scope: Scope, finding: Finding) {
+        // A finding for an uplink that is gone would grow the map for ever.
+        if let Scope::Uplink(name, _) = &scope {
+            if !self.k.uplinks.iter().any(|u| u.name == *name) {
+                return;
+            }
+        }
+        let over = finding == Finding::Over;
+        let change = self.k.judgement_mut(&scope).take(now, round, finding);
+        if let Scope::Path(f) = scope {
+            let path = &mut self.k.paths[f.at()];
+            path.usual_rtt = path.judgement.rtt.or(path.usual_rtt);
+            self.vouch(now, f);
+        }
+        self.judged(now, &scope, change);
+        if over {
+            let flaws = &self.k.judgement_mut(&scope).flaws;
+            if flaws.tls_doubt && flaws.tls.is_none() {
+                self.recheck_at = self.recheck_at.min(now + DOUBT_FOR);
+            }
+            self.name_flaws();
+        }
+    }
+
+    /// Keeps the faults up to date that show when a full round has ended, which is later than its
+    /// verdict and may be after the assessment.
+    fn name_flaws(&mut self) {
+        let now = shown(&self.k);
+        let before: Vec<Fault> = self
+            .faults
+            .iter()
+            .filter(|f| is_shown(f))
+            .cloned()
+            .collect();
+        self.faults.retain(|f| !is_shown(f));
+        for fault in &now {
+            // Within an episode its own list says what was told.
+            let told = match &mut self.episode {
+                Some(e) => !e.name(fault),
+                None => before.iter().any(|f| f.id() == fault.id()),
+            };
+            if !told {
+                self.tell_fault(fault);
+            }
+        }
+        self.faults.extend(now);
+    }
+
+    /// A path that has just answered speaks for the uplink it uses.
+    fn vouch(&mut self, now: Time, family: Family) {
+        let path = &self.k.path(family).judgement;
+        if !path.open_since(now) {
+            return;
+        }
+        let (evidence, rtt) = (path.evidence.clone(), path.rtt);
+        let uplink = self.k.path_uplink(family).map(|u| u.name.clone());
+        if let Some(j) = uplink.and_then(|name| self.k.verdicts.get_mut(&(name, family))) {
+            j.vouch(now, evidence, rtt);
+        }
+    }
+
+    pub(super) fn judged(&mut self, now: Time, scope: &Scope, change: Change) {
+        match change {
+            Change::Nothing => {}
+            Change::PublicAddress(old, new) => {
+                let on_path = match scope {
+                    Scope::Path(_) => true,
+                    Scope::Uplink(name, f) => {
+                        self.k.path_uplink(*f).is_some_and(|u| u.name == *name)
+                    }
+                };
+                if on_path && scope.family() == Family::V4 {
+                    self.k.epoch = Epoch::begin(now, &self.k.tailnet.flows, true);
+                    let text = format!("public address changed from {old} to {new}");
+                    match self.stage {
+                        Stage::Verifying { .. } => self.prove(now, text),
+                        _ => self.hear(now, text, None),
+                    }
+                }
+            }
+            Change::Verdict => {
+                let j = self.k.judgement_mut(scope).clone();
+                match scope {
+                    Scope::Uplink(name, family) => self.tell(Notice::Uplink {
+                        name: name.clone(),
+                        family: *family,
+                        verdict: j.verdict,
+                        evidence: j.evidence,
+                    }),
+                    Scope::Path(family) => {
+                        let shut = matches!(j.verdict, Verdict::Closed | Verdict::Portal);
+                        if shut {
+                            // What a peer said came by a way that was open then.
+                            self.k.epoch.peer_answered = false;
+                        }
+                        if shut && self.stage == Stage::Quiet {
+                            let way = match &self.k.path(*family).route {
+                                Some(r) => self.k.name_device(&r.device),
+                                None => "no device".into(),
+                            };
+                            let text = format!(
+                                "nothing answers on the {family} path by {way} ({})",
+                                j.evidence
+                            );
+                            match self.suspicion.take() {
+                                Some(s) => self.prove_suspicion(now, s, &text),
+                                None => self.prove(now, text),
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
