@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::finding::Scope;
 use super::flaws::Flaws;
 use super::signs::Resending;
 use super::starts::Starts;
 use super::tailnet::{Epoch, Tailnet};
 use super::uplink::{Family, Route, Uplink, Way};
-use super::verdict::{Judgement, Scope, Verdict};
+use super::verdict::{Judgement, Verdict};
 use super::{Hop, Pin, Steering, Time};
 
 /// The kernel's route for the mark in one family, and what probes over it say.

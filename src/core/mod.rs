@@ -9,10 +9,12 @@ pub mod diagnosis;
 pub mod episode;
 pub mod evidence;
 pub mod fault;
+mod finding;
 pub mod flaws;
 mod knowledge;
 pub mod ladder;
 mod machine;
+pub mod prefix;
 pub mod signs;
 pub mod starts;
 pub mod tailnet;
@@ -20,11 +22,12 @@ pub mod uplink;
 pub mod verdict;
 
 pub use fault::Fault;
+pub use finding::{By, Finding, Scope};
 pub use knowledge::{Drilled, Knowledge, Path};
 pub use ladder::Cure;
 pub use machine::{Core, Stage, LEAVE_FOR};
 pub use uplink::{Family, Route, Uplink, Way};
-pub use verdict::{By, Finding, Judgement, Scope, Verdict};
+pub use verdict::{Judgement, Verdict};
 
 use std::net::IpAddr;
 use std::time::Duration;

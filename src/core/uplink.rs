@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use super::prefix::{in_network, network, Prefix};
+
 /// Address family. Each has rules, routes, a path and verdicts of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
@@ -46,7 +48,7 @@ pub struct Way {
     /// The router's own addresses on the device; the first is the usual source.
     pub addresses: Vec<IpAddr>,
     /// Source-specific IPv6 default (`from PREFIX`), as DHCPv6-PD gives it.
-    pub from: Option<(IpAddr, u8)>,
+    pub from: Option<Prefix>,
     /// Metric of this default in the main table; `None` when main has no such default.
     pub metric: Option<u32>,
     /// Main has it cut into slices (`0.0.0.0/1` and `128.0.0.0/1`), which come before any default.
@@ -56,20 +58,10 @@ pub struct Way {
 impl Way {
     /// The address to send from where the default is for one prefix only.
     pub fn bound_source(&self) -> Option<IpAddr> {
-        let from = self.from?;
-        let inside = |ip: &&IpAddr| in_prefix(ip, from);
+        let (net, length) = self.from?;
+        let from = network(net, length);
+        let inside = |ip: &&IpAddr| in_network(ip, from);
         self.addresses.iter().find(inside).copied()
-    }
-}
-
-fn in_prefix(ip: &IpAddr, (net, length): (IpAddr, u8)) -> bool {
-    match (ip, net) {
-        (IpAddr::V6(ip), IpAddr::V6(net)) => {
-            let shift = 128u32.saturating_sub(u32::from(length));
-            let bits = |a: &std::net::Ipv6Addr| u128::from(*a).checked_shr(shift).unwrap_or(0);
-            bits(ip) == bits(&net)
-        }
-        _ => false,
     }
 }
 

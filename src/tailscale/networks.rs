@@ -5,8 +5,7 @@
 
 use std::net::IpAddr;
 
-/// An address and a prefix length in bits.
-pub type Prefix = (IpAddr, u8);
+use crate::core::prefix::Prefix;
 
 /// More networks than this are no router's tailnet.
 const MOST: usize = 16 * 1024;

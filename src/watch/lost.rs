@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use smol::{Async, Timer};
 use socket2::SockAddr;
 
+use crate::core::prefix::network;
 use crate::core::tailnet::Lost;
 use crate::core::Family;
 use crate::net::rtnetlink::{Client, Error, Link};
@@ -320,7 +321,7 @@ fn read(device: Option<&str>) -> Result<Held, Error> {
     for a in client.addresses(None)? {
         match Some(a.index) == own {
             true => held.addresses.push(a.address),
-            false => held.near.push(kernel::network(a.address, a.prefix)),
+            false => held.near.push(network(a.address, a.prefix)),
         }
     }
     held.ipv6_off = held.device.as_ref().is_some_and(|l| ipv6_is_off(&l.name));

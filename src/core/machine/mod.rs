@@ -25,11 +25,12 @@ use crate::core::diagnosis::{
 };
 use crate::core::episode::{Episode, History, Outcome};
 use crate::core::fault::Fault;
+use crate::core::finding::{Finding, Scope};
 use crate::core::ladder::{self, Cure, Next};
 use crate::core::signs::{Pulse, Resending, Signs};
 use crate::core::tailnet::{Api, Backend, Epoch, Purpose, Tailnet};
 use crate::core::uplink::{Family, Route, Uplink};
-use crate::core::verdict::{Change, Finding, Judgement, Scope, Verdict};
+use crate::core::verdict::{Change, Judgement, Verdict};
 use crate::core::{
     Action, Drilled, Effort, Event, Hop, Input, Knowledge, Look, Moment, Notice, Path, Pin, Policy,
     Report, Steering, Time,

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::frame::{attrs, text, u32_at, Builder};
+use crate::core::prefix::Prefix;
 use crate::core::Family;
 
 use super::types::*;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::core::prefix::Prefix;
 use crate::core::Family;
 
 use super::uapi::*;
@@ -12,9 +13,6 @@ use super::uapi::*;
 pub const PROTOCOL: u8 = 0x7a;
 /// RT_TABLE_MAIN.
 pub const TABLE_MAIN: u32 = 254;
-
-/// An address and a prefix length in bits.
-pub type Prefix = (IpAddr, u8);
 
 /// What a rule does with a packet that matches. The numbers are FR_ACT_*.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,176 @@
+//! What of tailscaled's is missing in the kernel, and what can be put back.
+
+use crate::core::prefix::Prefix;
+use crate::core::Family;
+use crate::net::rtnetlink::{Action, Link, Route, Rule};
+
+use super::nets::{default, host, service};
+use super::rules::{base, base_rules, same};
+use super::{Claims, Held, Record, TABLE};
+
+/// So many members of a list are named, the rest is counted.
+const NAMED: usize = 4;
+
+/// What is missing, as it has to be put back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// The device is there and down.
+    pub down: Option<Link>,
+    /// Addresses of the device with this index.
+    pub addresses: Vec<(u32, Prefix)>,
+    pub routes: Vec<Route>,
+    pub rules: Vec<Rule>,
+    /// What cannot be put back from outside, in words.
+    pub beyond: Vec<String>,
+}
+
+/// Whether routes seem to be missing, so that the peers' networks have to be asked for.
+pub fn routes_in_doubt(record: Option<&Record>, held: &Held, claims: &Claims) -> bool {
+    let Some(device) = &held.device else {
+        return false;
+    };
+    let recorded = record.iter().flat_map(|r| r.routes(device.index));
+    recorded.into_iter().any(|r| !holds(held, &r)) || !service_routes(record, held, claims)
+}
+
+/// The route itself, or one that takes its place: a unicast route to the same network.
+fn holds(held: &Held, route: &Route) -> bool {
+    held.routes
+        .iter()
+        .any(|h| h.family == route.family && h.to == route.to && h.kind == route.kind)
+}
+
+/// Whether tailscaled's own address has its route, in each family that this node has.
+fn service_routes(record: Option<&Record>, held: &Held, claims: &Claims) -> bool {
+    let ipv6 = held.ipv6(record);
+    let families = claims.addresses.iter().map(Family::of);
+    let mut wanted = families.filter(|f| *f == Family::V4 || ipv6);
+    wanted.all(|f| held.has_network(host(service(f))))
+}
+
+/// What is missing of what should be there. Empty when nothing can be said for sure.
+pub fn missing(record: Option<&Record>, held: &Held, claims: &Claims) -> Missing {
+    let mut missing = Missing::default();
+    let Some(device) = &held.device else {
+        if let Some(record) = record {
+            let text = format!("the device {} is gone", record.device);
+            missing.beyond.push(text);
+        }
+        return missing;
+    };
+    if !device.up {
+        missing.down = Some(device.clone());
+    }
+    let ipv6 = held.ipv6(record);
+    for ip in claims.addresses.iter().filter(|ip| ip.is_ipv4() || ipv6) {
+        if !held.addresses.contains(ip) {
+            missing.addresses.push((device.index, host(*ip)));
+        }
+    }
+    missing.take_routes(record, held, claims, device.index, ipv6);
+    missing.take_rules(record, held, ipv6);
+    missing
+}
+
+impl Missing {
+    fn take_routes(
+        &mut self,
+        record: Option<&Record>,
+        held: &Held,
+        claims: &Claims,
+        oif: u32,
+        ipv6: bool,
+    ) {
+        let wanted: Vec<Route> = match record {
+            Some(record) => record
+                .routes(oif)
+                .filter(|r| claims.ask_for(r, &held.near))
+                .filter(|r| r.family == Family::V4 || ipv6)
+                .collect(),
+            None if service_routes(None, held, claims) => return,
+            None if claims.exit_node => {
+                let text = format!("table {TABLE}, with the routes of an exit node");
+                return self.beyond.push(text);
+            }
+            None => claims.routes(oif, ipv6),
+        };
+        self.routes = wanted;
+        self.routes.retain(|r| !holds(held, r));
+    }
+
+    fn take_rules(&mut self, record: Option<&Record>, held: &Held, ipv6: bool) {
+        let wanted = match (record, base(&held.rules)) {
+            (Some(record), _) => {
+                let rules = record.rules.iter();
+                let wanted = rules.filter(|r| r.family == Family::V4 || ipv6);
+                wanted.cloned().collect()
+            }
+            (None, Some(base)) => Family::BOTH
+                .into_iter()
+                .filter(|f| *f == Family::V4 || ipv6)
+                .flat_map(|f| base_rules(f, base))
+                .collect::<Vec<Rule>>(),
+            (None, None) => {
+                let any = |r: &Rule| r.action == Action::Table(TABLE);
+                if !held.rules.is_empty() && !held.rules.iter().any(any) {
+                    let text = format!("every rule that asks table {TABLE}");
+                    self.beyond.push(text);
+                }
+                return;
+            }
+        };
+        let there = |w: &Rule| held.rules.iter().any(|h| same(w, h));
+        self.rules = wanted.into_iter().filter(|w| !there(w)).collect();
+    }
+
+    pub fn is_empty(&self) -> bool {
+        *self == Missing::default()
+    }
+
+    /// Whether all of it can be put back.
+    pub fn mendable(&self) -> bool {
+        self.beyond.is_empty()
+    }
+
+    /// A line for each kind of thing.
+    pub fn words(&self) -> Vec<String> {
+        let mut words = self.beyond.clone();
+        words.extend(
+            self.down
+                .iter()
+                .map(|l| format!("the up state of {}", l.name)),
+        );
+        let addresses = self.addresses.iter().map(|(_, (ip, _))| ip.to_string());
+        words.extend(line("address", "addresses", "", addresses.collect()));
+        for family in Family::BOTH {
+            let rules = self.rules.iter().filter(|r| r.family == family);
+            let priorities = rules.map(|r| r.priority.to_string()).collect();
+            let (one, many) = (format!("{family} rule"), format!("{family} rules"));
+            words.extend(line(&one, &many, "", priorities));
+            let routes = self.routes.iter().filter(|r| r.family == family);
+            let networks = routes.map(|r| {
+                let (ip, bits) = r.to.unwrap_or_else(|| default(family));
+                format!("{ip}/{bits}")
+            });
+            let (one, many) = (format!("{family} route"), format!("{family} routes"));
+            let table = format!(" of table {TABLE}");
+            words.extend(line(&one, &many, &table, networks.collect()));
+        }
+        words
+    }
+}
+
+/// `2 IPv4 routes of table 52 (A, B)`, or nothing for none.
+fn line(one: &str, many: &str, of: &str, members: Vec<String>) -> Option<String> {
+    let count = members.len();
+    let named = members.iter().take(NAMED).cloned();
+    let mut named = named.collect::<Vec<_>>().join(", ");
+    if count > NAMED {
+        named.push_str(", …");
+    }
+    match count {
+        0 => None,
+        1 => Some(format!("the {one} {named}{of}")),
+        _ => Some(format!("{count} {many}{of} ({named})")),
+    }
+}

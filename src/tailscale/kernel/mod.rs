@@ -1,0 +1,216 @@
+//! What tailscaled puts into the kernel, and what of it is missing.
+//!
+//! Everything here follows wgengine/router/osrouter/router_linux.go of tailscale. tailscaled sets
+//! its addresses, routes and rules when its own configuration changes and never looks whether
+//! they are still there, with one exception: an IPv4 rule that goes away comes back after 250 ms.
+//!
+//! What should be there is never guessed. It is what was there while all was well ([`Record`]), as
+//! far as tailscaled's own word still asks for it ([`Claims`]); without a record, only what
+//! tailscaled always has.
+
+mod missing;
+mod nets;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+pub use missing::{missing, routes_in_doubt, Missing};
+pub use nets::{is_tailnet, service};
+pub use rules::{ahead, base, mwan3_shows};
+
+use std::net::IpAddr;
+
+use crate::core::prefix::{in_network, Prefix};
+use crate::core::Family;
+use crate::net::rtnetlink::{Link, Route, RouteKind, Rule};
+
+use super::networks::Networks;
+use nets::{default, host, is_host, CGNAT, ULA};
+use rules::is_rule_at;
+
+/// tailscaled's routing table.
+pub const TABLE: u32 = 52;
+
+/// The protocol number of its routes: RTPROT_BOOT, which its netlink library sets.
+const PROTOCOL_BOOT: u8 = 3;
+
+/// The metric that the kernel gives an IPv6 route without one (IP6_RT_PRIO_USER).
+const METRIC_V6: u32 = 1024;
+
+/// A table with more routes than this is not remembered route by route.
+const ROUTES_KEPT: usize = 4096;
+
+/// Routes that are not just a network into the device: throw routes and what is newer than this.
+const ODD_KEPT: usize = 256;
+
+/// What the kernel holds of tailscaled at one instant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// tailscaled's device, if there is one.
+    pub device: Option<Link>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// All rules of both families.
+    pub rules: Vec<Rule>,
+    /// Table 52 of both families.
+    pub routes: Vec<Route>,
+    /// Networks of the router's other devices.
+    pub near: Vec<Prefix>,
+    /// The device may not have IPv6, so tailscaled leaves it out (interfaceV6UsableForTun).
+    pub ipv6_off: bool,
+}
+
+/// What tailscaled says it wants, read after the kernel was: it changes its own mind first and the
+/// kernel then, so what it took away itself is never asked for here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// This node's tailnet addresses.
+    pub addresses: Vec<IpAddr>,
+    /// It accepts its peers' subnet routes.
+    pub route_all: bool,
+    /// An exit node is chosen.
+    pub exit_node: bool,
+    /// What its peers are allowed; needed only where routes are missing.
+    pub networks: Networks,
+}
+
+/// What was in the kernel while all was well, of the tailscaled with this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    device: String,
+    ipv6: bool,
+    rules: Vec<Rule>,
+    /// Networks that go just into the device. Compact, because there are many.
+    plain: Vec<Prefix>,
+    odd: Vec<Route>,
+}
+
+/// A route as tailscaled makes it for a network of its peers (addRoute).
+fn plain(to: Prefix, oif: u32) -> Route {
+    let family = Family::of(&to.0);
+    Route {
+        to: Some(to).filter(|(_, bits)| *bits > 0),
+        protocol: PROTOCOL_BOOT,
+        metric: match family {
+            Family::V4 => 0,
+            Family::V6 => METRIC_V6,
+        },
+        ..Route::default_via(family, TABLE, oif, None)
+    }
+}
+
+impl Held {
+    fn routes_of(&self, family: Family) -> impl Iterator<Item = &Route> {
+        self.routes.iter().filter(move |r| r.family == family)
+    }
+
+    fn has_network(&self, to: Prefix) -> bool {
+        self.routes.iter().any(|r| r.to == Some(to))
+    }
+
+    /// tailscaled's own rules.
+    fn own_rules(&self) -> impl Iterator<Item = &Rule> {
+        let base = base(&self.rules);
+        let own = move |r: &&Rule| base.is_some_and(|base| is_rule_at(r, base));
+        self.rules.iter().filter(own)
+    }
+
+    /// tailscaled handles IPv6 on this router: it has put something of it there.
+    fn ipv6(&self, record: Option<&Record>) -> bool {
+        let seen = record.is_some_and(|r| r.ipv6)
+            || self.addresses.iter().any(|ip| in_network(ip, ULA))
+            || self.routes_of(Family::V6).next().is_some()
+            || self.own_rules().any(|r| r.family == Family::V6);
+        seen && !self.ipv6_off
+    }
+}
+
+impl Record {
+    /// Notes what is there now. `None` when there is too much, or no device.
+    pub fn of(held: &Held) -> Option<Record> {
+        let device = held.device.as_ref()?;
+        if held.routes.len() > ROUTES_KEPT {
+            return None;
+        }
+        let is_plain = |r: &&Route| {
+            let to = r.to.unwrap_or_else(|| default(r.family));
+            **r == plain(to, device.index)
+        };
+        let (even, odd): (Vec<&Route>, Vec<&Route>) = held.routes.iter().partition(is_plain);
+        if odd.len() > ODD_KEPT {
+            return None;
+        }
+        let mut plain: Vec<Prefix> = even
+            .iter()
+            .map(|r| r.to.unwrap_or_else(|| default(r.family)))
+            .collect();
+        plain.shrink_to_fit();
+        Some(Record {
+            device: device.name.clone(),
+            ipv6: held.ipv6(None),
+            rules: held.own_rules().cloned().collect(),
+            plain,
+            odd: odd.into_iter().cloned().collect(),
+        })
+    }
+
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    fn routes(&self, oif: u32) -> impl Iterator<Item = Route> + '_ {
+        let plain = self.plain.iter().map(move |to| plain(*to, oif));
+        plain.chain(self.odd.iter().cloned())
+    }
+}
+
+impl Claims {
+    /// Whether tailscaled has a reason of now to have this route (routerConfigLocked, osRoutes).
+    fn ask_for(&self, route: &Route, near: &[Prefix]) -> bool {
+        let to = route.to.unwrap_or_else(|| default(route.family));
+        let any = |test: &dyn Fn(&Prefix) -> bool| self.networks.iter().any(test);
+        if route.kind != RouteKind::Unicast {
+            // With an exit node the router's own networks stay beside the tailnet.
+            return self.exit_node && near.contains(&to);
+        }
+        if to == host(service(route.family)) {
+            return self
+                .addresses
+                .iter()
+                .any(|ip| Family::of(ip) == route.family);
+        }
+        if to == CGNAT {
+            return any(&|p| is_host(p) && in_network(&p.0, CGNAT));
+        }
+        if to == ULA {
+            return any(&|p| is_host(p) && in_network(&p.0, ULA));
+        }
+        if to.1 == 0 {
+            return self.exit_node;
+        }
+        if is_host(&to) && in_network(&to.0, CGNAT) {
+            return self.networks.has(&to);
+        }
+        (self.route_all && self.networks.has(&to)) || (self.exit_node && near.contains(&to))
+    }
+
+    /// The routes that follow from what the peers are allowed. Only for a table that was never
+    /// seen whole, and only without an exit node, whose routes depend on more than is known here.
+    fn routes(&self, oif: u32, ipv6: bool) -> Vec<Route> {
+        let families = self.addresses.iter().map(Family::of);
+        let mut to: Vec<Prefix> = families.map(|f| host(service(f))).collect();
+        for network in self.networks.iter() {
+            if is_host(network) && in_network(&network.0, ULA) {
+                to.push(ULA);
+            } else if is_host(network) && in_network(&network.0, CGNAT)
+                || self.route_all && network.1 > 0
+            {
+                to.push(*network);
+            }
+        }
+        to.retain(|(ip, _)| ip.is_ipv4() || ipv6);
+        to.sort_unstable();
+        to.dedup();
+        to.into_iter().map(|to| plain(to, oif)).collect()
+    }
+}

@@ -1,0 +1,305 @@
+//! Healthy routers, what they lose, and what is to be put back.
+
+use super::rules::{base_rules, MARK};
+use super::*;
+use crate::core::prefix::network;
+use crate::net::rtnetlink::PROTOCOL;
+
+const OIF: u32 = 7;
+
+fn net(text: &str) -> Prefix {
+    let (ip, bits) = text.split_once('/').expect("a network");
+    (ip.parse().expect("an address"), bits.parse().expect("bits"))
+}
+
+fn networks(list: &[&str]) -> Networks {
+    list.iter().map(|n| net(n)).collect()
+}
+
+fn claims(peers: &[&str]) -> Claims {
+    Claims {
+        addresses: vec![net("100.64.0.2/32").0, net("fd7a:115c:a1e0::2/128").0],
+        networks: networks(peers),
+        ..Claims::default()
+    }
+}
+
+const PEER: [&str; 2] = ["100.64.0.1/32", "fd7a:115c:a1e0::1/128"];
+
+/// A healthy router: mwan3's rules, tailscaled's at `base`, table 52 with `routes`.
+fn healthy(base: u32, routes: &[&str]) -> Held {
+    let mwan3 = Rule {
+        mark: Some((0x100, 0x3f00)),
+        protocol: 0,
+        ..Rule::to_table(Family::V4, 2001, 1)
+    };
+    let own = Family::BOTH.into_iter().flat_map(|f| base_rules(f, base));
+    let always = ["100.100.100.100/32", "fd7a:115c:a1e0::53/128"];
+    let all = always.iter().chain(routes);
+    Held {
+        device: Some(Link {
+            index: OIF,
+            name: "tailscale0".into(),
+            up: true,
+            carrier: None,
+            operstate: 0,
+            bare: true,
+            kind: Some("tun".into()),
+        }),
+        addresses: claims(&[]).addresses,
+        rules: std::iter::once(mwan3).chain(own).collect(),
+        routes: all.map(|to| plain(net(to), OIF)).collect(),
+        near: vec![net("192.168.1.0/24")],
+        ipv6_off: false,
+    }
+}
+
+fn usual() -> Held {
+    healthy(1300, &["100.64.0.1/32", "fd7a:115c:a1e0::/48"])
+}
+
+/// What mwan3's stop leaves; tailscaled has put its IPv4 rules back.
+fn flushed(mut held: Held) -> Held {
+    held.routes.clear();
+    held.rules
+        .retain(|r| r.family == Family::V4 && r.priority < 2000);
+    held
+}
+
+fn record(held: &Held) -> Record {
+    Record::of(held).expect("a record")
+}
+
+fn to(routes: &[Route]) -> Vec<String> {
+    let text = |r: &Route| {
+        let (ip, bits) = r.to.unwrap_or_else(|| default(r.family));
+        format!("{ip}/{bits}")
+    };
+    let mut list: Vec<String> = routes.iter().map(text).collect();
+    list.sort();
+    list
+}
+
+#[test]
+fn nothing_is_missing_on_a_healthy_router() {
+    let with_exit = || {
+        let mut held = healthy(1300, &["100.64.0.1/32", "fd7a:115c:a1e0::/48", "0.0.0.0/0"]);
+        let near = Route {
+            kind: RouteKind::Throw,
+            oif: None,
+            ..plain(net("192.168.1.0/24"), OIF)
+        };
+        held.routes.push(near);
+        held
+    };
+    let exit = Claims {
+        exit_node: true,
+        ..claims(&PEER)
+    };
+    let mut no_ipv6 = usual();
+    no_ipv6.rules.retain(|r| r.family == Family::V4);
+    no_ipv6.routes.retain(|r| r.family == Family::V4);
+    no_ipv6.addresses.retain(IpAddr::is_ipv4);
+    for (held, claims) in [
+        (usual(), claims(&PEER)),
+        (healthy(5200, &[]), claims(&[])),
+        (
+            healthy(1300, &["100.64.0.0/10", "fd7a:115c:a1e0::/48"]),
+            claims(&PEER),
+        ),
+        (with_exit(), exit),
+        (no_ipv6, claims(&PEER)),
+    ] {
+        assert_eq!(missing(None, &held, &claims), Missing::default());
+        let record = record(&held);
+        assert_eq!(missing(Some(&record), &held, &claims), Missing::default());
+    }
+}
+
+#[test]
+fn a_flushed_table_and_ipv6_rules_are_missing_just_as_they_were() {
+    let before = usual();
+    let missing = missing(Some(&record(&before)), &flushed(usual()), &claims(&PEER));
+    assert_eq!(missing.routes, before.routes);
+    let v6 = |r: &&Rule| r.family == Family::V6;
+    let rules: Vec<&Rule> = before.rules.iter().filter(v6).collect();
+    assert_eq!(missing.rules.iter().collect::<Vec<_>>(), rules);
+    assert!(missing.mendable() && missing.addresses.is_empty());
+    assert_eq!(
+        missing.words(),
+        [
+            "2 IPv4 routes of table 52 (100.100.100.100/32, 100.64.0.1/32)",
+            "4 IPv6 rules (1310, 1330, 1350, 1370)",
+            "2 IPv6 routes of table 52 (fd7a:115c:a1e0::53/128, fd7a:115c:a1e0::/48)"
+        ]
+    );
+}
+
+#[test]
+fn without_a_record_the_peers_of_now_tell() {
+    let claims = Claims {
+        route_all: true,
+        ..claims(&[
+            "100.64.0.1/32",
+            "fd7a:115c:a1e0::1/128",
+            "10.9.0.0/16",
+            "0.0.0.0/0",
+        ])
+    };
+    let found = missing(None, &flushed(usual()), &claims);
+    assert_eq!(
+        to(&found.routes),
+        [
+            "10.9.0.0/16",
+            "100.100.100.100/32",
+            "100.64.0.1/32",
+            "fd7a:115c:a1e0::/48",
+            "fd7a:115c:a1e0::53/128"
+        ]
+    );
+    assert_eq!(found.rules.len(), 4);
+    let unasked = Claims {
+        route_all: false,
+        ..claims.clone()
+    };
+    let found = missing(None, &flushed(usual()), &unasked);
+    assert!(!to(&found.routes).contains(&"10.9.0.0/16".to_string()));
+    let exit = Claims {
+        exit_node: true,
+        ..claims
+    };
+    assert!(!missing(None, &flushed(usual()), &exit).mendable());
+}
+
+#[test]
+fn what_tailscaled_asks_for_no_more_is_not_missing() {
+    let subnets = [
+        "100.64.0.1/32",
+        "10.9.0.0/16",
+        "fd7a:115c:a1e0::/48",
+        "0.0.0.0/0",
+    ];
+    let whole = record(&healthy(1300, &subnets));
+    let bare = healthy(1300, &[]);
+    let lost = |claims: &Claims| to(&missing(Some(&whole), &bare, claims).routes);
+    // Every peer is gone.
+    assert_eq!(lost(&claims(&[])), [""; 0]);
+    let offered = ["100.64.0.1/32", "10.9.0.0/16", "0.0.0.0/0"];
+    // The peer offers a subnet and an exit that this node does not take any more.
+    assert_eq!(lost(&claims(&offered)), ["100.64.0.1/32"]);
+    let takes = Claims {
+        route_all: true,
+        exit_node: true,
+        ..claims(&offered)
+    };
+    assert_eq!(lost(&takes), ["0.0.0.0/0", "10.9.0.0/16", "100.64.0.1/32"]);
+}
+
+#[test]
+fn a_throw_route_is_wanted_while_its_network_is_there() {
+    let throw = Route {
+        kind: RouteKind::Throw,
+        oif: None,
+        ..plain(net("192.168.1.0/24"), OIF)
+    };
+    let mut held = usual();
+    held.routes.push(throw.clone());
+    let record = record(&held);
+    let exit = Claims {
+        exit_node: true,
+        ..claims(&PEER)
+    };
+    assert_eq!(missing(Some(&record), &usual(), &exit).routes, [throw]);
+    let mut moved = usual();
+    moved.near.clear();
+    assert!(missing(Some(&record), &moved, &exit).is_empty());
+    assert!(missing(Some(&record), &usual(), &claims(&PEER)).is_empty());
+}
+
+#[test]
+fn an_address_and_a_device_that_is_down_are_put_back() {
+    let mut held = usual();
+    held.addresses.retain(IpAddr::is_ipv6);
+    held.device.as_mut().expect("a device").up = false;
+    let found = missing(None, &held, &claims(&PEER));
+    assert_eq!(found.addresses, [(OIF, net("100.64.0.2/32"))]);
+    assert!(found.down.is_some() && found.mendable());
+    held.device = None;
+    let found = missing(Some(&record(&usual())), &held, &claims(&PEER));
+    assert!(!found.mendable());
+    // Never seen, it may have another name.
+    assert!(missing(None, &held, &claims(&PEER)).is_empty());
+}
+
+#[test]
+fn ipv6_that_was_switched_off_is_not_missing() {
+    let whole = record(&usual());
+    let mut held = usual();
+    held.addresses.retain(IpAddr::is_ipv4);
+    held.routes.retain(|r| r.family == Family::V4);
+    assert!(!missing(Some(&whole), &held, &claims(&PEER)).is_empty());
+    held.ipv6_off = true;
+    assert!(missing(Some(&whole), &held, &claims(&PEER)).is_empty());
+}
+
+#[test]
+fn rules_are_known_by_place_and_deed() {
+    let own = base_rules(Family::V4, 5200).collect::<Vec<_>>();
+    assert_eq!(base(&own), Some(5200));
+    // Somebody's own rule in tailscaled's range, and the single rule of UBNT's tailscaled.
+    let narrow = Rule {
+        to: Some(net("10.0.0.0/8")),
+        ..Rule::to_table(Family::V4, 1370, TABLE)
+    };
+    let inverted = Rule {
+        invert: true,
+        mark: Some(MARK),
+        ..Rule::to_table(Family::V4, 5270, TABLE)
+    };
+    for foreign in [narrow, inverted] {
+        assert_eq!(base(std::slice::from_ref(&foreign)), None);
+        let mut held = usual();
+        held.rules = vec![foreign];
+        assert!(missing(None, &held, &claims(&PEER)).is_empty());
+    }
+    // All of them gone, and nothing tells where they were.
+    let mut held = usual();
+    held.rules.retain(|r| r.priority >= 2000);
+    assert!(!missing(None, &held, &claims(&PEER)).mendable());
+    let found = missing(Some(&record(&usual())), &held, &claims(&PEER));
+    assert_eq!((found.rules.len(), found.mendable()), (8, true));
+}
+
+#[test]
+fn rules_ahead_of_tailscaleds_are_those_that_can_swallow() {
+    assert_eq!(ahead(&healthy(5200, &[]).rules), [0x100]);
+    assert_eq!(ahead(&healthy(1300, &[]).rules), [0; 0]);
+    assert!(mwan3_shows(&healthy(5200, &[]).rules));
+    let mut rules = healthy(5200, &[]).rules;
+    // Ours: it has tailscaled's own mark.
+    rules.retain(|r| r.priority != 2001);
+    rules.push(Rule {
+        mark: Some(MARK),
+        protocol: PROTOCOL,
+        ..Rule::to_table(Family::V4, 991, 17400)
+    });
+    assert_eq!(ahead(&rules), [0; 0]);
+    assert!(!mwan3_shows(&rules));
+}
+
+#[test]
+fn a_table_beyond_the_bound_is_not_remembered() {
+    let mut held = usual();
+    let route = held.routes.first().expect("a route").clone();
+    held.routes.resize(ROUTES_KEPT + 1, route);
+    assert_eq!(Record::of(&held), None);
+}
+
+#[test]
+fn networks_are_masked() {
+    assert_eq!(network(net("192.168.1.7/24").0, 24), net("192.168.1.0/24"));
+    assert_eq!(network(net("192.168.1.7/0").0, 0), net("0.0.0.0/0"));
+    assert_eq!(network(net("fd00::7/64").0, 64), net("fd00::/64"));
+    assert!(is_tailnet(&net("100.64.0.1/32").0) && is_tailnet(&net("fd7a:115c:a1e0::1/128").0));
+    assert!(!is_tailnet(&net("100.128.0.1/32").0) && !is_tailnet(&net("fd7b::1/128").0));
+}
