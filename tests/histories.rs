@@ -524,8 +524,10 @@ fn another_hand_is_named_with_what_may_be_behind_it_and_one_restart_is_not() {
     w.hands = vec!["/etc/mwan3.user".into()];
     for _ in 0..2 {
         w.restart_by_hand();
+        // procd holds no instance between the stop and the start of a restart.
+        w.murmur();
         w.run(60 * S);
-        assert!(named(&w).is_empty());
+        assert_eq!(named(&w), [""; 0]);
     }
     for _ in 0..5 {
         w.restart_by_hand();
@@ -537,6 +539,18 @@ fn another_hand_is_named_with_what_may_be_behind_it_and_one_restart_is_not() {
     assert_eq!(w.cures().count(), 0);
     w.run(700 * S);
     assert!(w.core.faults().is_empty(), "{:?}", w.core.faults());
+}
+
+#[test]
+fn a_service_that_stays_stopped_needs_a_person_and_is_not_started() {
+    let mut w = settled();
+    w.stop_service();
+    w.murmur();
+    w.run(3 * S);
+    assert_eq!(named(&w), [""; 0], "it may be a restart by hand");
+    w.run(600 * S);
+    assert_eq!(named(&w), ["needs-person"]);
+    assert_eq!(w.cures().count(), 0);
 }
 
 #[test]

@@ -30,6 +30,10 @@ const START_TAKES: Duration = Duration::from_secs(5);
 /// procd has given up. It says so at once; the time is for somebody who is just at work there.
 const GIVEN_UP: Duration = Duration::from_secs(2);
 
+/// Between the stop and the start of a restart by hand procd holds no instance of the service; the
+/// init script's `tailscaled --cleanup` lies there. One that is gone for longer was stopped.
+const LEFT_ALONE_FOR_SURE: Duration = Duration::from_secs(5);
+
 /// A stopped process (SIGSTOP) cannot answer. Debuggers stop it for shorter than this.
 const HALTED_TOO_LONG: Duration = Duration::from_secs(5);
 
@@ -240,7 +244,9 @@ pub fn is_shown(fault: &Fault) -> bool {
 pub fn needs_person(k: &Knowledge) -> Option<&'static str> {
     let t = &k.tailnet;
     if t.api == Api::Gone && t.left_alone.is_some() {
-        return t.left_alone;
+        let seen = k.tailnet_read.zip(k.left_alone_since);
+        let long = seen.is_some_and(|(to, from)| to.saturating_sub(from) >= LEFT_ALONE_FOR_SURE);
+        return t.left_alone.filter(|_| long);
     }
     if t.key_expired {
         return Some("has an expired key: log in again");

@@ -39,6 +39,8 @@ pub struct Knowledge {
     pub cpu_then: Duration,
     /// Since when tailscaled's process is stopped.
     pub halted_since: Option<Time>,
+    /// Since when each look finds that its supervisor does not want it to run.
+    pub left_alone_since: Option<Time>,
     pub starts: Starts,
     /// Files that name tailscale, as found when it was last started anew.
     pub hands: Vec<String>,

@@ -180,6 +180,8 @@ pub struct World {
     pub refuses: Option<String>,
     /// What procd would do about a tailscaled that has ended.
     pub respawn: Respawn,
+    /// procd holds an instance of the service.
+    held: bool,
     /// Files that name tailscale, found with the next process.
     pub hands: Vec<String>,
     pub debug: Option<bool>,
@@ -262,6 +264,7 @@ impl World {
             restart_fails: false,
             refuses: None,
             respawn: Respawn::After(5 * S),
+            held: true,
             hands: vec![],
             debug: Some(true),
             user_stopped: None,
@@ -437,12 +440,18 @@ impl World {
         }
     }
 
-    /// Another hand restarts tailscaled, and procd says so.
+    /// Another hand restarts tailscaled, and procd says so. Its stop takes the instance away.
     pub fn restart_by_hand(&mut self) {
-        self.drop_flows();
-        self.running = false;
+        self.stop_service();
         self.after(S, Ev::Started);
         self.after(S, Ev::Tell(Input::Event(Event::Service(Word::Started))));
+    }
+
+    /// Somebody stops the service: procd holds no instance of it any more.
+    pub fn stop_service(&mut self) {
+        self.drop_flows();
+        self.running = false;
+        self.held = false;
     }
 
     /// tailscaled ends by itself, and procd says what it does about that.
@@ -738,6 +747,7 @@ impl World {
         if !self.running {
             return Tailnet {
                 api: Api::Gone,
+                left_alone: (!self.held).then_some("service was stopped"),
                 respawn: self.respawn.clone(),
                 tun: true,
                 ..Tailnet::default()
@@ -845,6 +855,7 @@ impl World {
             }
             Ev::Reconnect { control, derp } => self.reconnect(control, derp),
             Ev::Started => {
+                self.held = true;
                 if !self.running {
                     self.running = true;
                     self.pid += 1;

@@ -22,6 +22,10 @@ impl Core {
             true => self.k.halted_since.or(Some(now)),
             false => None,
         };
+        self.k.left_alone_since = match tailnet.left_alone {
+            Some(_) => self.k.left_alone_since.or(Some(now)),
+            None => None,
+        };
         let back = old.api != Api::Answers && tailnet.api == Api::Answers;
         self.remark(&tailnet);
         let new_pid = tailnet.pid.is_some() && self.pid != tailnet.pid;
