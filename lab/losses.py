@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import contextmanager
 
 from . import plan
 from .hosts import wait_until
@@ -95,34 +96,77 @@ def flushed_while_dark(world):
 
 
 def boot_race(world):
-    """tailscaled starts before mwan3 and takes the base behind its rules: one restart cures that."""
+    """tailscaled starts before mwan3 and takes the base behind its rules: they get companions ahead."""
+    with _behind_mwan3(world):
+        world.router.start_tailover("config tailover 'main'\n")
+        await_quiet(world)
+        since = time.monotonic()
+        world.router.start_mwan3()
+        started = time.monotonic()
+        wait_until(lambda: _back(world, started), PATIENCE, "the tailnet")
+        ping = _back(world, started)
+        await_quiet(world)
+        expect(_named(world) == ["F4-lost-state"], f"named {_named(world)}")
+        expect(acts(world) == ["mend"], f"acts: {acts(world)}")
+        expect(world.watch.restarts(since) == 0, "tailscaled was restarted")
+        _expect_ahead(world)
+        # mwan3's next restart takes them again.
+        world.router.restart_mwan3()
+        wait_until(lambda: acts(world) == ["mend", "mend"], PATIENCE, "the second mending")
+        await_quiet(world)
+        _expect_ahead(world)
+        # tailscaled's own new start finds its place taken by its own rules, and takes it over.
+        world.node.restart()
+        wait_until(lambda: world.node.online(), PATIENCE, "the node online")
+        await_quiet(world)
+        _expect_ahead(world)
+        wait_until(lambda: world.pings.steady(4, 2), PATIENCE, "pings")
+        expect(acts(world) == ["mend", "mend"], f"acts: {acts(world)}")
+        return f"ping {seconds(ping)} after mwan3's start, which took {seconds(started - since)}"
+
+
+def boot_race_restart(world):
+    """The same where the owner allows no mending: one restart."""
+    with _behind_mwan3(world):
+        cures = "".join(f"\tlist cure '{cure}'\n" for cure in ("steer", "nudge", "renew", "restart"))
+        world.router.start_tailover("config tailover 'main'\n" + cures)
+        await_quiet(world)
+        since = time.monotonic()
+        world.router.start_mwan3()
+        started = time.monotonic()
+        wait_until(lambda: world.watch.restarts(since) > 0, PATIENCE, "a restart of tailscaled")
+        restarted = time.monotonic()
+        wait_until(lambda: _back(world, restarted), PATIENCE, "the tailnet")
+        ping = restarted - started + _back(world, restarted)
+        await_quiet(world)
+        expect("F4-lost-state" in _named(world), f"named only {_named(world)}")
+        expect(acts(world) == ["restart"], f"acts: {acts(world)}")
+        rules = world.router.host.run(["ip", "rule", "show"])
+        expect("1370:" in rules, "the new tailscaled did not take base 1300")
+        return f"restarted {seconds(restarted - started)}, ping {seconds(ping)} after mwan3's start"
+
+
+@contextmanager
+def _behind_mwan3(world):
+    """A tailscaled that was started before mwan3, which is still stopped."""
     world.router.mwan3.stop()
     world.node.restart()
     try:
         wait_until(lambda: world.node.online(), PATIENCE, "the node online")
         rules = world.router.host.run(["ip", "rule", "show"])
         expect("5270:" in rules and "1370:" not in rules, "tailscaled did not take base 5200")
-        world.router.start_tailover("config tailover 'main'\n")
-        await_quiet(world)
-        since = time.monotonic()
-        world.router.start_mwan3()
-        started = time.monotonic() - since
-        wait_until(lambda: world.watch.restarts(since) > 0, PATIENCE, "a restart of tailscaled")
-        restarted = time.monotonic() - since
-        wait_until(lambda: _back(world, since + restarted), PATIENCE, "the tailnet")
-        ping = restarted + _back(world, since + restarted)
-        await_quiet(world)
-        expect("F4-lost-state" in _named(world), f"named only {_named(world)}")
-        expect(acts(world) == ["restart"], f"acts: {acts(world)}")
-        rules = world.router.host.run(["ip", "rule", "show"])
-        expect("1370:" in rules, "the new tailscaled did not take base 1300")
-        return (
-            f"mwan3's rules after {seconds(started)}, restarted after {seconds(restarted)},"
-            f" ping {seconds(ping)} after mwan3's start"
-        )
+        yield
     finally:
         world.router.mwan3.restart()
         world.node.restart()
+
+
+def _expect_ahead(world):
+    """Both families have tailscaled's four rules ahead of mwan3's, once."""
+    for family in ("-4", "-6"):
+        rules = world.router.host.run(["ip", family, "rule", "show"]).splitlines()
+        ahead = [int(line.split(":")[0]) for line in rules if line.startswith("13")]
+        expect(ahead == [1310, 1330, 1350, 1370], f"rules of IPv{family[1]}: {ahead}")
 
 
 def netmap_changes(world):

@@ -268,7 +268,9 @@ SCENARIOS = [
     Scenario(losses.route_deleted, tailover=True),
     Scenario(losses.address_deleted, tailover=True),
     Scenario(losses.netmap_changes, tailover=True),
+    # The restarts of tailscaled are the scenario's own, but for one of the second.
     Scenario(losses.boot_race, tailover=True, restarts=3),
+    Scenario(losses.boot_race_restart, tailover=True, rare=True, restarts=3),
     Scenario(losses.device_down, tailover=True, rare=True),
     Scenario(losses.flushed_before_start, tailover=True, rare=True),
     Scenario(losses.flushed_while_dark, tailover=True, rare=True),

@@ -138,13 +138,13 @@ impl KernelWatch {
         let Some(held) = held else {
             return self.seen.borrow().lost.clone();
         };
-        let Some(missing) = self.compare(api, status, prefs, &held).await else {
+        let Some(missing) = self.look(api, status, prefs, &held).await else {
             // tailscaled would not say; the next look asks again.
             self.changed();
             return self.seen.borrow().lost.clone();
         };
         let lost = match missing.is_empty() {
-            true => self.swallowed(status, &held).await,
+            true => Lost::default(),
             false => Lost {
                 what: missing.words(),
                 mendable: missing.mendable(),
@@ -170,8 +170,24 @@ impl KernelWatch {
             return Err(format!("tailscaled is {}", status.backend.name()));
         }
         self.changed();
-        let missing = self.compare(api, &status, &prefs, &held).await;
+        let missing = self.look(api, &status, &prefs, &held).await;
         missing.ok_or_else(|| "tailscaled did not tell its peers".to_string())
+    }
+
+    /// What is missing or, when nothing is, at the wrong place; `None` when tailscaled would not say.
+    async fn look(
+        &self,
+        api: &LocalApi,
+        status: &Status,
+        prefs: &Prefs,
+        held: &Held,
+    ) -> Option<Missing> {
+        let missing = self.compare(api, status, prefs, held).await?;
+        if !missing.is_empty() {
+            return Some(missing);
+        }
+        let way = self.swallowed(status, held).await;
+        Some(way.map_or(missing, |way| kernel::misplaced(held, &way)))
     }
 
     async fn compare(
@@ -195,51 +211,40 @@ impl KernelWatch {
         Some(kernel::missing(record, held, &claims))
     }
 
-    /// Whether what goes to the tailnet is caught by rules that are asked before tailscaled's.
+    /// The device by which packets to the tailnet leave, when rules that are asked before
+    /// tailscaled's catch them.
     ///
     /// The kernel says where a packet with their mark would go; whether packets to the tailnet get
     /// that mark only a packet can say. So tailscaled's own resolver is asked twice: straight into
     /// the device, and as any program here would ask it. It must answer the first alone.
-    async fn swallowed(&self, status: &Status, held: &Held) -> Lost {
+    async fn swallowed(&self, status: &Status, held: &Held) -> Option<String> {
         let (service, marks) = (kernel::service(Family::V4), kernel::ahead(&held.rules));
+        let device = held.device.as_ref()?;
         let has_v4 = status.tailscale_ips.iter().any(IpAddr::is_ipv4);
-        let (Some(device), Some(base)) = (&held.device, kernel::base(&held.rules)) else {
-            return Lost::default();
-        };
-        // A new start would only help where tailscaled then sees mwan3.
-        let cured_by_start = kernel::mwan3_shows(&held.rules) && Path::new(MWAN3_CONFIG).exists();
-        if marks.is_empty() || !has_v4 || !cured_by_start {
-            return Lost::default();
+        // Another place would help only where tailscaled itself would take it.
+        let has_better = kernel::mwan3_shows(&held.rules) && Path::new(MWAN3_CONFIG).exists();
+        if marks.is_empty() || !has_v4 || !has_better {
+            return None;
         }
         let spared = self.seen.borrow().spared.clone();
         if spared.is_some_and(|(of, at)| of == marks && at.elapsed() < SPARED_FOR) {
-            return Lost::default();
+            return None;
         }
-        let Some(way) = other_way(service, &marks, device) else {
-            return Lost::default();
-        };
+        let way = other_way(service, &marks, device)?;
         let straight = Egress {
             mark: Some(self.mmx_mask),
             device: Some(device.name.clone()),
             source: None,
         };
         let peer = SocketAddr::new(service, 53);
-        let Ok(took) = ask(&straight, peer, ANSWER).await else {
-            // Nothing can be said, for instance of a build without the resolver.
-            return Lost::default();
-        };
+        // Without an answer nothing can be said, for instance of a build without the resolver.
+        let took = ask(&straight, peer, ANSWER).await.ok()?;
         let patience = LEAST.max(took * TIMES);
         if ask(&Egress::default(), peer, patience).await.is_ok() {
             self.seen.borrow_mut().spared = Some((marks, Instant::now()));
-            return Lost::default();
+            return None;
         }
-        Lost {
-            what: vec![format!(
-                "the place ahead of mwan3's rules: tailscaled's begin at {base}, and what goes to \
-                 the tailnet leaves by {way}"
-            )],
-            mendable: false,
-        }
+        Some(way)
     }
 }
 

@@ -5,7 +5,7 @@ use crate::core::Family;
 use crate::net::rtnetlink::{Action, Link, Route, Rule};
 
 use super::nets::{default, host, service};
-use super::rules::{base, base_rules, same};
+use super::rules::{base, base_rules, same, AHEAD_OF_MWAN3};
 use super::{Claims, Held, Record, TABLE};
 
 /// So many members of a list are named, the rest is counted.
@@ -20,6 +20,8 @@ pub struct Missing {
     pub addresses: Vec<(u32, Prefix)>,
     pub routes: Vec<Route>,
     pub rules: Vec<Rule>,
+    /// Why `rules` are wanted, where those that tailscaled has are at the wrong place.
+    pub place: Option<String>,
     /// What cannot be put back from outside, in words.
     pub beyond: Vec<String>,
 }
@@ -69,6 +71,25 @@ pub fn missing(record: Option<&Record>, held: &Held, claims: &Claims) -> Missing
     }
     missing.take_routes(record, held, claims, device.index, ipv6);
     missing.take_rules(record, held, ipv6);
+    missing
+}
+
+/// What brings tailscaled's rules ahead of mwan3's: those that it would set itself if it were
+/// started now. `way` is the device by which packets to the tailnet leave meanwhile.
+pub fn misplaced(held: &Held, way: &str) -> Missing {
+    let Some(base) = base(&held.rules) else {
+        return Missing::default();
+    };
+    let mut missing = Missing {
+        place: Some(format!(
+            "the place ahead of mwan3's rules (tailscaled's begin at {base}, and what goes to the \
+             tailnet leaves by {way})"
+        )),
+        ..Missing::default()
+    };
+    let families = Family::BOTH.into_iter();
+    let families = families.filter(|f| *f == Family::V4 || held.ipv6(None));
+    missing.rules = families.flat_map(|f| base_rules(f, AHEAD_OF_MWAN3)).collect();
     missing
 }
 
@@ -140,10 +161,13 @@ impl Missing {
                 .iter()
                 .map(|l| format!("the up state of {}", l.name)),
         );
+        words.extend(self.place.clone());
         let addresses = self.addresses.iter().map(|(_, (ip, _))| ip.to_string());
         words.extend(line("address", "addresses", "", addresses.collect()));
         for family in Family::BOTH {
-            let rules = self.rules.iter().filter(|r| r.family == family);
+            // Told by their place already.
+            let named = self.place.is_none();
+            let rules = self.rules.iter().filter(|r| named && r.family == family);
             let priorities = rules.map(|r| r.priority.to_string()).collect();
             let (one, many) = (format!("{family} rule"), format!("{family} rules"));
             words.extend(line(&one, &many, "", priorities));

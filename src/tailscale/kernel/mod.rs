@@ -14,7 +14,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-pub use missing::{missing, routes_in_doubt, Missing};
+pub use missing::{misplaced, missing, routes_in_doubt, Missing};
 pub use nets::{is_tailnet, service};
 pub use rules::{ahead, base, mwan3_shows};
 

@@ -11,8 +11,11 @@ const TABLE_DEFAULT: u32 = 253;
 /// tailscaled's mark for its own packets, and its mask (tsconst.LinuxBypassMarkNum).
 pub(super) const MARK: (u32, u32) = (0x80000, 0xff0000);
 
-/// Where its rules begin: with mwan3's rules seen at its start, and else.
-const BASES: [u32; 2] = [1300, 5200];
+/// Where its rules begin when it sees mwan3's at its start.
+pub(super) const AHEAD_OF_MWAN3: u32 = 1300;
+
+/// Where its rules begin: there, and else.
+const BASES: [u32; 2] = [AHEAD_OF_MWAN3, 5200];
 
 /// Its rules of a family, counted from the base (baseIPRules). The last sends to [`TABLE`] what
 /// the others did not catch; those have its mark.

@@ -288,6 +288,34 @@ fn rules_ahead_of_tailscaleds_are_those_that_can_swallow() {
 }
 
 #[test]
+fn rules_at_the_wrong_place_get_companions_where_a_new_start_would_put_them() {
+    let behind = healthy(5200, &["100.64.0.1/32"]);
+    let found = misplaced(&behind, "eth1");
+    assert!(found.mendable() && found.routes.is_empty());
+    let expected: Vec<Rule> = Family::BOTH
+        .into_iter()
+        .flat_map(|f| base_rules(f, 1300))
+        .collect();
+    assert_eq!(found.rules, expected);
+    let words = found.words();
+    assert!(words.len() == 1 && words.iter().all(|w| w.contains("5200") && w.contains("eth1")));
+    // They count from then on, and come back when mwan3's stop has taken them.
+    let mut both = behind.clone();
+    both.rules.extend(expected.clone());
+    assert_eq!(base(&both.rules), Some(1300));
+    let record = record(&both);
+    let flushed = missing(Some(&record), &behind, &claims(&PEER));
+    assert_eq!(flushed.rules, expected);
+    // A node without IPv6 gets none of it.
+    let mut v4 = behind;
+    v4.rules.retain(|r| r.family == Family::V4);
+    v4.routes.retain(|r| r.family == Family::V4);
+    v4.addresses.retain(IpAddr::is_ipv4);
+    let found = misplaced(&v4, "eth1").rules;
+    assert!(found.len() == 4 && found.iter().all(|r| r.family == Family::V4));
+}
+
+#[test]
 fn a_table_beyond_the_bound_is_not_remembered() {
     let mut held = usual();
     let route = held.routes.first().expect("a route").clone();
