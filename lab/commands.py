@@ -37,6 +37,8 @@ def test(options):
     """Runs the scenarios; fails when one fails."""
     chosen = [s for s in scenarios.SCENARIOS if _picked(s, options)]
     if options.list:
+        # `| head` ends it without a word, like any other program.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         for scenario in chosen:
             print(f"{scenario.name}: {scenario.run.__doc__.splitlines()[0]}")
         return 0
