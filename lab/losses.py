@@ -12,6 +12,9 @@ from .steps import PATIENCE, await_quiet, expect, linger, seconds, start_tailove
 # An assessment that finds nothing wrong is no act; what tailover would do comes within this time.
 _WATCHED = 12
 
+# From the loss of something to its name.
+_NAMED_WITHIN = 2.0
+
 # A peer's route that nobody else has.
 _SUBNET = "192.168.77.0/24"
 
@@ -66,6 +69,56 @@ def device_down(world):
     world.router.host.run(["ip", "link", "set", "tailscale0", "down"])
     _await_mended(world, since)
     return _mended(world, since, before)
+
+
+def chains_deleted(world):
+    """tailscaled's firewall chains go with their tables, as `fw4 flush` takes them: one restart."""
+    start_tailover(world)
+    before = _chains(world)
+    expect(len(before) == 6, f"not the chains of both families: {before}")
+    since = time.monotonic()
+    for table in ("ip filter", "ip6 filter", "ip nat", "ip6 nat"):
+        world.router.host.run(["nft", "delete", "table", *table.split()])
+    deleted = time.monotonic()
+    wait_until(lambda: "F4-lost-state" in faults(world), PATIENCE, "the name")
+    named = time.monotonic() - since
+    text = next(f["text"] for f in status(world)["faults"] if f["id"] == "F4-lost-state")
+    wait_until(lambda: world.watch.restarts(since) > 0, PATIENCE, "a restart of tailscaled")
+    restarted = time.monotonic()
+    wait_until(lambda: _chains(world) == before, PATIENCE, "the chains")
+    back = time.monotonic() - since
+    wait_until(lambda: _back(world, restarted), PATIENCE, "the tailnet")
+    await_quiet(world)
+    expect(named < _NAMED_WITHIN, f"named after {seconds(named)}")
+    expect("6 firewall chains" in text, f"not all of them: {text}")
+    expect(_named(world) == ["F4-lost-state"], f"named {_named(world)}")
+    expect(acts(world) == ["restart"], f"acts: {acts(world)}")
+    expect(_chains(world) == before, f"not as it was: {_chains(world)}")
+    return (
+        f"deleted within {seconds(deleted - since)}, named after {seconds(named)},"
+        f" restarted after {seconds(restarted - since)}, chains back after {seconds(back)}"
+    )
+
+
+def firewall_reloads(world):
+    """A firewall that is reloaded, and chains that tailscaled's owner sends away, are no loss."""
+    start_tailover(world)
+    before = _chains(world)
+    for _ in range(10):
+        world.router.reload_firewall()
+    linger(_WATCHED)
+    _expect_nothing(world)
+    expect(_chains(world) == before, f"the reload took chains: {_chains(world)}")
+    try:
+        for mode, count in (("nodivert", 6), ("off", 0), ("on", 6)):
+            world.node.set(f"--netfilter-mode={mode}")
+            wait_until(lambda: len(_chains(world)) == count, PATIENCE, f"mode {mode}")
+            linger(3)
+    finally:
+        world.node.set("--netfilter-mode=on")
+    linger(_WATCHED)
+    _expect_nothing(world)
+    return "10 reloads, and three modes of tailscaled's filter: nothing named"
 
 
 def flushed_before_start(world):
@@ -263,6 +316,22 @@ def _named(world):
 
 def _result(world):
     return "; ".join(act["result"] for episode in _episodes(world) for act in episode["acts"])
+
+
+def _chains(world):
+    """tailscaled's chains in nf_tables: family, table, name, and how many rules are in it."""
+    text = world.router.host.run(["nft", "-j", "list", "ruleset"])
+    found = {}
+    for entry in json.loads(text)["nftables"]:
+        chain = entry.get("chain") or {"name": ""}
+        if chain["name"].startswith("ts-"):
+            found[chain["family"], chain["table"], chain["name"]] = 0
+    for entry in json.loads(text)["nftables"]:
+        rule = entry.get("rule")
+        place = rule and (rule["family"], rule["table"], rule["chain"])
+        if place in found:
+            found[place] += 1
+    return found
 
 
 def _kernel(world):

@@ -221,6 +221,11 @@ class Router:
             self.hotplug("connected", name, isp.device, FIRSTCONNECT="")
         return called
 
+    def reload_firewall(self):
+        """What `fw4 reload` does: its own table is flushed and made anew, in one change."""
+        anew = "table inet fw4\nflush table inet fw4\n"
+        self.host.run(["nft", "-f", "-"], input=anew + _FIREWALL)
+
     def restart_mwan3(self):
         """mwan3 is restarted, or its config has changed, with the hotplug calls of that."""
         for isp in plan.ISPS:

@@ -267,6 +267,8 @@ SCENARIOS = [
     Scenario(losses.rules6_deleted, tailover=True),
     Scenario(losses.route_deleted, tailover=True),
     Scenario(losses.address_deleted, tailover=True),
+    Scenario(losses.chains_deleted, tailover=True, restarts=1),
+    Scenario(losses.firewall_reloads, tailover=True),
     Scenario(losses.netmap_changes, tailover=True),
     # The restarts of tailscaled are the scenario's own, but for one of the second.
     Scenario(losses.boot_race, tailover=True, restarts=3),

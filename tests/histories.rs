@@ -941,6 +941,41 @@ fn what_cannot_be_mended_costs_one_restart() {
 }
 
 #[test]
+fn what_can_be_mended_does_not_wait_for_a_restart_that_the_rest_needs() {
+    let mut w = settled();
+    w.inject(Fault::Control { up: false });
+    w.run(20 * S);
+    let lost = w.now;
+    w.chains_lost = true;
+    w.inject(Fault::Lose { mendable: true });
+    w.run(60 * S);
+    let acts: Vec<_> = w.cures().collect();
+    assert_eq!(acts.len(), 1, "{acts:?}");
+    assert_eq!(acts[0].action, Action::Mend);
+    assert!(acts[0].at - lost < 2 * S, "{:?}", acts[0].at - lost);
+    w.inject(Fault::Control { up: true });
+    w.run(120 * S);
+    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    assert_eq!(w.count(|a| *a == Action::Mend), 1);
+    assert_eq!(w.count(|a| *a == Action::Restart), 1);
+}
+
+#[test]
+fn a_restart_for_the_rest_follows_the_mending_at_once() {
+    let mut w = settled();
+    let lost = w.now;
+    w.chains_lost = true;
+    w.inject(Fault::Lose { mendable: true });
+    w.run(60 * S);
+    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    let acts: Vec<_> = w.cures().map(|a| (a.action.clone(), a.at - lost)).collect();
+    let [(Action::Mend, mended), (Action::Restart, restarted)] = &acts[..] else {
+        panic!("{acts:?}");
+    };
+    assert!(*mended < 2 * S && *restarted < 8 * S, "{acts:?}");
+}
+
+#[test]
 fn a_restart_follows_two_mendings_that_did_not_help() {
     let mut w = settled();
     w.mending_fails = true;

@@ -163,6 +163,7 @@ fn reads_the_prefs() {
         logged_out: false,
         route_all: false,
         advertise_routes: vec!["192.168.1.0/24".into()],
+        no_snat: false,
         netfilter_mode: 2,
         exit_node: false,
     };

@@ -3,12 +3,18 @@
 
 mod netns;
 
-use std::net::IpAddr;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use netns::{inside, ip};
+use smol::Timer;
 use tailover::cure::mend::mend;
+use tailover::net::nftables::Monitor;
 use tailover::tailscale::kernel::{missing, Claims, Held, Missing, Record};
 use tailover::tailscale::networks::Networks;
+use tailover::watch::chains;
 use tailover::watch::lost::KernelWatch;
 
 /// What tailscaled sets on a router with mwan3, a LAN and an exit node (router_linux.go).
@@ -72,6 +78,7 @@ fn claims() -> Claims {
         route_all: true,
         exit_node: true,
         networks,
+        ..Claims::default()
     }
 }
 
@@ -175,6 +182,155 @@ fn what_cannot_be_put_back_is_left_alone() {
     let refused = mend(&lost).expect_err("there is no device");
     assert!(refused.contains("tailscale0"), "{refused}");
     assert_eq!(listing_without_device(), before);
+}
+
+/// The chains that tailscaled makes in one family.
+const CHAINS: &str = "
+table FAMILY filter {
+    chain ts-forward { oifname tailscale0 counter accept; }
+    chain ts-input { iifname tailscale0 counter accept; }
+    chain FORWARD { type filter hook forward priority filter; counter jump ts-forward; }
+    chain INPUT { type filter hook input priority filter; counter jump ts-input; }
+}
+table FAMILY nat {
+    chain ts-postrouting { meta mark and 0xff0000 == 0x40000 counter masquerade; }
+    chain POSTROUTING { type nat hook postrouting priority srcnat; counter jump ts-postrouting; }
+}
+";
+
+const OTHERS: &str = "
+table inet fw4
+flush table inet fw4
+table inet fw4 {
+    set names { type ipv4_addr; flags timeout; }
+    chain input { type filter hook input priority filter; ip saddr @names accept; }
+}
+";
+
+/// Runs nft(8) with these lines.
+fn nft(lines: &str) {
+    let mut child = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("nft(8) is installed");
+    let mut input = child.stdin.take().expect("its input");
+    input.write_all(lines.as_bytes()).expect("it reads");
+    drop(input);
+    assert!(child.wait().expect("it ends").success(), "nft: {lines}");
+}
+
+/// Runs in a namespace with nf_tables and tailscaled's chains; passes where the kernel has none.
+fn with_chains(test: &str, body: impl FnOnce()) {
+    if !inside(test) {
+        return;
+    }
+    as_tailscaled();
+    let probe = Command::new("nft").args(["list", "tables"]).output();
+    if !probe.is_ok_and(|o| o.status.success()) {
+        println!("skipped: {test}: no nft(8), or no nf_tables");
+        return;
+    }
+    nft(OTHERS);
+    for family in ["ip", "ip6"] {
+        nft(&CHAINS.replace("FAMILY", family));
+    }
+    body();
+}
+
+fn filtering(netfilter_mode: u64) -> Claims {
+    Claims {
+        netfilter_mode,
+        ..claims()
+    }
+}
+
+#[test]
+fn lost_firewall_chains_are_named_and_the_rest_is_put_back() {
+    with_chains(
+        "lost_firewall_chains_are_named_and_the_rest_is_put_back",
+        || {
+            let watch = KernelWatch::new(0x3f00);
+            let record = Record::of(&read(&watch)).expect("a record");
+            let lost = || missing(Some(&record), &read(&watch), &filtering(2));
+            assert!(lost().is_empty(), "{:?}", lost().words());
+            nft(OTHERS);
+            assert!(lost().is_empty(), "the firewall was reloaded");
+            for (change, words) in [
+                (
+                    "flush chain ip6 filter FORWARD",
+                    "the firewall's jump from FORWARD to ts-forward of ip6 filter",
+                ),
+                (
+                    "flush chain ip nat ts-postrouting",
+                    "the content of the firewall chain ts-postrouting of ip nat",
+                ),
+                (
+                    "flush chain ip filter FORWARD; delete chain ip filter ts-forward",
+                    "the firewall chain ts-forward of ip filter",
+                ),
+            ] {
+                nft(&change.replace("; ", "\n"));
+                let lost = lost().words();
+                assert!(lost.iter().any(|w| w == words), "{change}: {lost:?}");
+            }
+            ip("route del 10.9.0.0/16 table 52");
+            let both = lost();
+            assert_eq!(both.words().len(), 4, "{:?}", both.words());
+            let done = mend(&both).expect("the route is put back").text;
+            assert_eq!(done, "put back the IPv4 route 10.9.0.0/16 of table 52");
+            let refused = mend(&lost()).expect_err("only the firewall is left");
+            assert!(refused.contains("ts-forward of ip filter"), "{refused}");
+            assert!(missing(Some(&record), &read(&watch), &filtering(0)).is_empty());
+        },
+    );
+}
+
+#[test]
+fn deleted_chains_are_heard_of_and_a_busy_firewall_is_not() {
+    with_chains(
+        "deleted_chains_are_heard_of_and_a_busy_firewall_is_not",
+        || {
+            let mut monitor = Monitor::open().expect("nf_tables can be listened to");
+            smol::block_on(async {
+                let mut heard = async || {
+                    let deleted = async { chains::deleted(&mut monitor).await.map(|()| true) };
+                    let timeout = async {
+                        Timer::after(Duration::from_millis(300)).await;
+                        Ok(false)
+                    };
+                    smol::future::or(deleted, timeout)
+                        .await
+                        .expect("it goes on")
+                };
+                nft("add element inet fw4 names { 192.0.2.1 timeout 60s }");
+                nft(OTHERS);
+                nft("add rule ip filter INPUT counter accept");
+                assert!(!heard().await, "nothing of tailscaled's was deleted");
+                // More than the socket holds, and the kernel keeps all of it away.
+                let element = |n: u32| {
+                    let name = Ipv4Addr::from(n);
+                    format!("add element inet fw4 names {{ {name} timeout 60s }}\n")
+                };
+                nft(&(1..=8000).map(element).collect::<String>());
+                assert!(!heard().await, "elements of a set woke us");
+                nft("delete table ip nat");
+                assert!(heard().await, "a table was deleted");
+                while heard().await {}
+                // As fast as can be, more than the socket holds: lost words count as a deletion.
+                let rule = "add rule inet fw4 input tcp dport { 1, 2, 3 } counter accept\n";
+                let many = rule.repeat(400);
+                for _ in 0..20 {
+                    nft(OTHERS);
+                    nft(&many);
+                }
+                assert!(heard().await, "words were lost");
+                while heard().await {}
+                nft("flush chain ip filter ts-input");
+                assert!(heard().await, "it listens on after words were lost");
+            });
+        },
+    );
 }
 
 fn listing_without_device() -> Vec<String> {

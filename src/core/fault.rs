@@ -17,12 +17,13 @@ pub enum Fault {
     StuckControl { evidence: String },
     /// F3: DERP, NAT mappings and endpoints belong to the old way.
     StalePaths { evidence: String },
-    /// F4: rules, routes or the address that tailscaled put into the kernel are gone or at the
-    /// wrong place.
+    /// F4: rules, routes, the address or firewall chains that tailscaled put into the kernel are
+    /// gone or at the wrong place.
     LostState {
         /// What is missing, a line each.
         lost: Vec<String>,
-        /// True when each of them can be put back exactly as tailscaled had it.
+        /// True when they can be put back exactly as tailscaled had them, or all but firewall
+        /// chains: those are left for a restart.
         mendable: bool,
     },
     /// F5: old flows of tailscaled are held on a dead uplink by conntrack, while a fresh one passes.

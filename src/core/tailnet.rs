@@ -55,7 +55,7 @@ pub struct Flow {
 pub struct Lost {
     /// What is missing or at the wrong place, in words; empty when nothing is.
     pub what: Vec<String>,
-    /// Each of it can be put back as tailscaled had it.
+    /// It can be put back as tailscaled had it, or all of it but firewall chains can.
     pub mendable: bool,
 }
 

@@ -5,14 +5,17 @@ use crate::net::rtnetlink::{Client, Error};
 use crate::tailscale::kernel::Missing;
 
 /// Puts back what is missing: device up, addresses, routes, then rules, so that no rule sends a
-/// packet into an empty table. What came back by itself meanwhile is left as it is.
+/// packet into an empty table. What came back by itself meanwhile is left as it is, and so are
+/// firewall chains: their rules are tailscaled's own.
 ///
 /// # Errors
 /// What the kernel refused; what was put back before stays.
 pub fn mend(missing: &Missing) -> Result<Report, String> {
     if !missing.mendable() {
-        return Err(format!("cannot be put back: {}", missing.beyond.join(", ")));
+        let words = [&missing.beyond[..], &missing.chains].concat().join(", ");
+        return Err(format!("cannot be put back: {words}"));
     }
+    let missing = &missing.but_chains();
     let text = match missing.words() {
         words if words.is_empty() => "nothing is missing any more".into(),
         words => format!("put back {}", words.join(", ")),

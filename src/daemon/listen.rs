@@ -48,9 +48,13 @@ impl Daemon {
             .spawn(async move {
                 let mut calm = Calm::default();
                 loop {
+                    // Without it (a kernel without nf_tables) a loss is seen at the next reading.
+                    let firewall = nftables::Monitor::open();
+                    let mut firewall = firewall.inspect_err(|e| debug!(target: LOG, "{e}")).ok();
                     match Monitor::open() {
                         Ok(mut monitor) => loop {
-                            match next_or_calm(&mut monitor, protocol, &calm).await {
+                            let news = next_or_calm(&mut monitor, firewall.as_mut(), protocol, &calm);
+                            match news.await {
                                 Ok(Some(news)) => {
                                     if news.of_tailscaled {
                                         tailnet.kernel().changed();
@@ -70,7 +74,7 @@ impl Daemon {
                                     }
                                 }
                                 Err(e) => {
-                                    warn!(target: LOG, "listening to rtnetlink: {e}; trying again");
+                                    warn!(target: LOG, "listening to the kernel: {e}; trying again");
                                     break;
                                 }
                             }
@@ -150,10 +154,22 @@ impl Daemon {
 /// The next change of the kernel, or `None` when it is time to look at what changed before.
 async fn next_or_calm(
     monitor: &mut Monitor,
+    firewall: Option<&mut nftables::Monitor>,
     protocol: u8,
     calm: &Calm,
 ) -> io::Result<Option<News>> {
     let news = async { kernel::next(monitor, protocol).await.map(Some) };
+    let deleted = async {
+        match firewall {
+            Some(monitor) => chains::deleted(monitor).await?,
+            None => smol::future::pending().await,
+        }
+        Ok(Some(News {
+            event: None,
+            of_tailscaled: true,
+        }))
+    };
+    let news = smol::future::or(news, deleted);
     let Some(at) = calm.due() else {
         return news.await;
     };

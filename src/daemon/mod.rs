@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use async_signal::{Signal, Signals};
-use log::{error, info, warn};
+use log::{debug, error, info, warn};
 use smol::channel::{self, Receiver, Sender};
 use smol::lock::Mutex;
 use smol::{LocalExecutor, Timer};
@@ -32,6 +32,7 @@ use crate::core::{
 };
 use crate::cure::steer::{self, Place};
 use crate::cure::{leave, mend, restart, tailscaled};
+use crate::net::nftables;
 use crate::net::rtnetlink::{Client as Netlink, Error as NetlinkError, Monitor};
 use crate::net::socket::Egress;
 use crate::net::thread;
@@ -43,6 +44,7 @@ use crate::ubus::client::{Call, Client, Handle, Happening};
 use crate::ubus::session::Method;
 use crate::ubus::Status;
 use crate::view;
+use crate::watch::chains;
 use crate::watch::conntrack;
 use crate::watch::events::{self, Kept};
 use crate::watch::kernel::{self, Calm};

@@ -1,4 +1,4 @@
-//! Everything that touches the network: sockets with a mark and a device, STUN, DNS, HTTP, TLS, rtnetlink.
+//! Everything that touches the network: sockets with a mark and a device, STUN, DNS, HTTP, TLS, netlink.
 //!
 //! Nothing here decides anything. Each function does one exchange and says what came of it; which
 //! exchange, by which uplink, and what it means is the business of `watch` and `core`.
@@ -6,6 +6,8 @@
 pub mod blocking;
 pub mod dns;
 pub mod http;
+mod netlink;
+pub mod nftables;
 pub mod resolve;
 pub mod rtnetlink;
 pub mod socket;

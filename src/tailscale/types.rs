@@ -156,6 +156,8 @@ pub struct Prefs {
     pub advertise_routes: Vec<String>,
     /// 0 off, 1 no divert, 2 on.
     pub netfilter_mode: u64,
+    /// What comes from the tailnet keeps its source in the advertised networks.
+    pub no_snat: bool,
     /// An exit node is set: the default route of the router's LAN goes into the tailnet.
     pub exit_node: bool,
 }
@@ -171,6 +173,7 @@ impl Prefs {
             route_all: flag(&json["RouteAll"]),
             advertise_routes: texts(&json["AdvertiseRoutes"]),
             netfilter_mode: count(&json["NetfilterMode"]),
+            no_snat: flag(&json["NoSNAT"]),
             exit_node: !text(&json["ExitNodeID"]).is_empty()
                 || !text(&json["ExitNodeIP"]).is_empty(),
         })

@@ -1,9 +1,9 @@
 //! Sees what the kernel has lost of what tailscaled put there: its rules, its table 52, its
-//! device's addresses; and whether mwan3's rules swallow what goes to the tailnet.
+//! device's addresses, its firewall chains; and whether mwan3's rules swallow what goes to the
+//! tailnet.
 //!
 //! The kernel is read before tailscaled is asked, because tailscaled changes its own mind first:
-//! what it took away itself is no loss. Its firewall chains are not read: that takes a program or
-//! nf_tables' own netlink, and nothing that was seen on a router takes them away.
+//! what it took away itself is no loss.
 
 use std::cell::{Cell, RefCell};
 use std::fs;
@@ -23,6 +23,8 @@ use crate::net::socket::{within, Egress};
 use crate::tailscale::kernel::{self, Claims, Held, Missing, Record};
 use crate::tailscale::localapi::LocalApi;
 use crate::tailscale::types::{BackendState, Prefs, Status};
+
+use super::chains::ChainWatch;
 
 /// While nothing was heard from the kernel it is read this often at most.
 const READ_EVERY: Duration = Duration::from_secs(25);
@@ -56,6 +58,7 @@ pub struct KernelWatch {
     /// Something of tailscaled's has changed since the last reading.
     changed: Cell<bool>,
     read_at: Cell<Option<Instant>>,
+    chains: ChainWatch,
     seen: RefCell<Seen>,
 }
 
@@ -75,6 +78,7 @@ impl KernelWatch {
             mmx_mask,
             changed: Cell::new(true),
             read_at: Cell::new(None),
+            chains: ChainWatch::default(),
             seen: RefCell::default(),
         }
     }
@@ -101,7 +105,7 @@ impl KernelWatch {
         self.changed.set(false);
         self.read_at.set(Some(Instant::now()));
         let seen = self.seen.borrow();
-        let held = read(seen.record.as_ref().map(Record::device));
+        let held = read(seen.record.as_ref().map(Record::device), &self.chains);
         // What could not be read now is read at the next look.
         self.changed.set(held.is_err());
         held
@@ -130,6 +134,7 @@ impl KernelWatch {
             return Lost::default();
         };
         if self.seen.borrow().pid != Some(pid) {
+            self.chains.again();
             self.seen.replace(Seen {
                 pid: Some(pid),
                 ..Seen::default()
@@ -203,6 +208,8 @@ impl KernelWatch {
             addresses: status.tailscale_ips.clone(),
             route_all: prefs.route_all,
             exit_node: prefs.exit_node,
+            netfilter_mode: prefs.netfilter_mode,
+            no_snat: prefs.no_snat,
             ..Claims::default()
         };
         if kernel::routes_in_doubt(record, held, &claims) {
@@ -304,9 +311,12 @@ fn question(id: u16) -> Vec<u8> {
 }
 
 /// Reads everything that tailscaled puts into the kernel. `device` is what its device was called.
-fn read(device: Option<&str>) -> Result<Held, Error> {
+fn read(device: Option<&str>, chains: &ChainWatch) -> Result<Held, Error> {
     let mut client = Client::open()?;
-    let mut held = Held::default();
+    let mut held = Held {
+        chains: chains.read()?,
+        ..Held::default()
+    };
     for family in Family::BOTH {
         held.routes
             .extend(client.routes(family, Some(kernel::TABLE))?);

@@ -1,5 +1,6 @@
 //! Turns the world into inputs of the core, and decides nothing.
 
+pub mod chains;
 pub mod conntrack;
 pub mod events;
 pub mod hands;

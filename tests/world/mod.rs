@@ -208,6 +208,8 @@ pub struct World {
     counted: Counted,
     /// What the kernel has lost of tailscaled's: whether that can be mended.
     lost: Option<bool>,
+    /// Firewall chains are lost with it, which a mending leaves as they are.
+    pub chains_lost: bool,
     /// When nothing was lost any more.
     whole_since: Option<Duration>,
     /// Mending puts nothing back (the kernel refuses).
@@ -286,6 +288,7 @@ impl World {
             mild_since_health: false,
             only_restart,
             lost: None,
+            chains_lost: false,
             whole_since: None,
             mending_fails: false,
             no_way: false,
@@ -685,6 +688,7 @@ impl World {
     }
 
     fn make_whole(&mut self) {
+        self.chains_lost = false;
         if self.lost.take().is_some() {
             self.whole_since = Some(self.now);
         }
@@ -955,7 +959,10 @@ impl World {
             Action::Mend => {
                 self.mild_since_health = true;
                 if !self.mending_fails && self.lost == Some(true) {
-                    self.make_whole();
+                    match self.chains_lost {
+                        true => self.lost = Some(false),
+                        false => self.make_whole(),
+                    }
                 }
                 self.cured(20 * MS, Cure::Mend);
             }

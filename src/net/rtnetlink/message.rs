@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::frame::{attrs, text, u32_at, Builder};
 use crate::core::prefix::Prefix;
 use crate::core::Family;
+use crate::net::netlink::*;
 
 use super::types::*;
 use super::uapi::*;

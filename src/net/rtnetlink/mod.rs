@@ -1,72 +1,26 @@
 //! Rules, routes, links and addresses of the kernel by rtnetlink(7), and a monitor of their changes.
 //!
-//! Requests are synchronous: the kernel answers them before it returns to us, in well under a
-//! millisecond on tables of a router's size. Only the [`Monitor`] waits, and it is async.
+//! Requests are synchronous; only the [`Monitor`] waits, and it is async.
 
-mod frame;
 mod message;
 mod monitor;
 mod types;
 mod uapi;
 
-use std::fmt;
 use std::io;
 use std::net::IpAddr;
-use std::time::Duration;
 
-use netlink_sys::{protocols::NETLINK_ROUTE, Socket, SocketAddr};
+use netlink_sys::protocols::NETLINK_ROUTE;
 use rustix::io::Errno;
-use socket2::SockRef;
 
 use crate::core::Family;
 
-use frame::{messages, u32_at, Builder, Message};
+pub use super::netlink::Error;
+use super::netlink::*;
 use message::*;
 pub use monitor::{Change, Monitor};
 pub use types::*;
 use uapi::*;
-
-/// A request that failed.
-#[derive(Debug)]
-pub struct Error {
-    /// What was tried, as a verb phrase: "adding IPv4 rule 990".
-    pub tried: String,
-    pub source: io::Error,
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_permission() {
-            write!(f, "{} needs CAP_NET_ADMIN: run as root", self.tried)
-        } else {
-            write!(f, "{}: {}", self.tried, self.source)
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
-
-impl Error {
-    /// Whether the right to do it is missing.
-    pub fn is_permission(&self) -> bool {
-        self.is(Errno::PERM)
-    }
-
-    fn is(&self, errno: Errno) -> bool {
-        Errno::from_io_error(&self.source) == Some(errno)
-    }
-}
-
-/// The kernel answers at once; this only keeps a fault in our reading from hanging the daemon.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// The kernel fills dumps in pieces of at most this (net/netlink/af_netlink.c, netlink_dump).
-const DUMP_PIECE: usize = 32 * 1024;
-/// A dump that a change ran into is read again, at most this often.
-const DUMP_TRIES: u32 = 3;
 
 /// How the kernel says that it would not send a packet: no route or `unreachable`, `blackhole`
 /// (EINVAL), `prohibit` (EACCES). See fib_props in net/ipv4/fib_semantics.c; IPv6 does the same.
@@ -78,37 +32,18 @@ const NO_WAY: [Errno; 4] = [
 ];
 
 /// A connection for requests.
-pub struct Client {
-    socket: Socket,
-    sequence: u32,
-}
+pub struct Client(Connection);
 
 impl Client {
     /// Opens the connection, which needs no rights; changes need CAP_NET_ADMIN.
     pub fn open() -> Result<Self, Error> {
-        let open = || {
-            let mut socket = Socket::new(NETLINK_ROUTE)?;
-            socket.bind_auto()?;
-            socket.connect(&SocketAddr::new(0, 0))?;
-            SockRef::from(&socket).set_read_timeout(Some(PATIENCE))?;
-            Ok(socket)
-        };
-        match open() {
-            Ok(socket) => Ok(Self {
-                socket,
-                sequence: 0,
-            }),
-            Err(source) => Err(Error {
-                tried: "opening an rtnetlink socket".into(),
-                source,
-            }),
-        }
+        Connection::open(NETLINK_ROUTE, "opening an rtnetlink socket").map(Client)
     }
 
     /// All rules of a family, in the order they are asked.
     pub fn rules(&mut self, family: Family) -> Result<Vec<Rule>, Error> {
         let header = rule_header(family, 0, 0, 0, 0);
-        self.dump(
+        self.0.dump(
             &format!("listing {family} rules"),
             RTM_GETRULE,
             &header,
@@ -121,14 +56,16 @@ impl Client {
     pub fn add_rule(&mut self, rule: &Rule) -> Result<bool, Error> {
         let tried = format!("adding {rule}");
         let flags = NLM_F_CREATE | NLM_F_EXCL;
-        let result = self.change(&tried, rule_request(RTM_NEWRULE, flags, rule));
+        let result = self
+            .0
+            .change(&tried, rule_request(RTM_NEWRULE, flags, rule));
         done_or(result, &[Errno::EXIST])
     }
 
     /// Deletes a rule. `false` if there was none like it.
     pub fn delete_rule(&mut self, rule: &Rule) -> Result<bool, Error> {
         let tried = format!("deleting {rule}");
-        let result = self.change(&tried, rule_request(RTM_DELRULE, 0, rule));
+        let result = self.0.change(&tried, rule_request(RTM_DELRULE, 0, rule));
         // A kernel without IPv6 has no rules of it either.
         done_or(result, &[Errno::NOENT, Errno::AFNOSUPPORT])
     }
@@ -139,9 +76,10 @@ impl Client {
         let tried = format!("listing {family} routes");
         // Dropped one by one: a router with many tables has more than fits beside each other.
         let of_table = |r: &Route| table.is_none_or(|t| t == r.table);
-        self.dump(&tried, RTM_GETROUTE, &header, RTM_NEWROUTE, |payload| {
-            route(payload).filter(of_table)
-        })
+        self.0
+            .dump(&tried, RTM_GETROUTE, &header, RTM_NEWROUTE, |payload| {
+                route(payload).filter(of_table)
+            })
     }
 
     /// The default routes in the main table, lowest metric first.
@@ -156,14 +94,17 @@ impl Client {
     pub fn replace_route(&mut self, route: &Route) -> Result<(), Error> {
         let tried = format!("setting the {route}");
         let flags = NLM_F_CREATE | NLM_F_REPLACE;
-        self.change(&tried, route_request(RTM_NEWROUTE, flags, route))
+        self.0
+            .change(&tried, route_request(RTM_NEWROUTE, flags, route))
     }
 
     /// Adds a route. `false` if there is one to the same prefix with the same metric.
     pub fn add_route(&mut self, route: &Route) -> Result<bool, Error> {
         let tried = format!("adding the {route}");
         let flags = NLM_F_CREATE | NLM_F_EXCL;
-        let result = self.change(&tried, route_request(RTM_NEWROUTE, flags, route));
+        let result = self
+            .0
+            .change(&tried, route_request(RTM_NEWROUTE, flags, route));
         done_or(result, &[Errno::EXIST])
     }
 
@@ -175,7 +116,9 @@ impl Client {
             // "Any scope", as ip(8) asks for (iproute2, iproute_modify).
             wanted.scope = RT_SCOPE_NOWHERE;
         }
-        let result = self.change(&tried, route_request(RTM_DELROUTE, 0, &wanted));
+        let result = self
+            .0
+            .change(&tried, route_request(RTM_DELROUTE, 0, &wanted));
         // ESRCH: no such route. ENODEV: its device went, and took it along.
         done_or(result, &[Errno::SRCH, Errno::NODEV])
     }
@@ -207,7 +150,7 @@ impl Client {
         let from = source.map(octets);
         let from_bits = from.as_ref().map_or(0, |(_, bits)| *bits);
         let header = route_header(family, bits, from_bits, [0; 4], RTM_F_LOOKUP_TABLE);
-        let answer = self.request(&tried, RTM_GETROUTE, &header, |request| {
+        let answer = self.0.request(&tried, RTM_GETROUTE, &header, |request| {
             request.attr(RTA_DST, &bytes);
             if let Some((bytes, _)) = &from {
                 request.attr(RTA_SRC, bytes);
@@ -239,14 +182,15 @@ impl Client {
     /// All devices.
     pub fn links(&mut self) -> Result<Vec<Link>, Error> {
         let header = link_header(0);
-        self.dump("listing devices", RTM_GETLINK, &header, RTM_NEWLINK, link)
+        self.0
+            .dump("listing devices", RTM_GETLINK, &header, RTM_NEWLINK, link)
     }
 
     /// One device.
     pub fn link(&mut self, index: u32) -> Result<Link, Error> {
         let tried = format!("asking for device {index}");
         let header = link_header(index);
-        let payload = self.request(&tried, RTM_GETLINK, &header, |_| {})?;
+        let payload = self.0.request(&tried, RTM_GETLINK, &header, |_| {})?;
         link(&payload).ok_or_else(|| Error {
             tried,
             source: io::ErrorKind::InvalidData.into(),
@@ -256,7 +200,7 @@ impl Client {
     /// The addresses of all devices, or of one.
     pub fn addresses(&mut self, index: Option<u32>) -> Result<Vec<Address>, Error> {
         // struct ifaddrmsg, all zero: both families, all devices.
-        let mut found = self.dump(
+        let mut found = self.0.dump(
             "listing addresses",
             RTM_GETADDR,
             &[0; 8],
@@ -270,122 +214,14 @@ impl Client {
     /// Adds an address to a device. `false` if it was there already.
     pub fn add_address(&mut self, index: u32, ip: IpAddr, prefix: u8) -> Result<bool, Error> {
         let tried = format!("adding the address {ip}/{prefix}");
-        let result = self.change(&tried, address_request(index, ip, prefix));
+        let result = self.0.change(&tried, address_request(index, ip, prefix));
         done_or(result, &[Errno::EXIST])
     }
 
     /// Sets a device up, as `ip link set NAME up` does.
     pub fn set_up(&mut self, link: &Link) -> Result<(), Error> {
         let tried = format!("setting {} up", link.name);
-        self.change(&tried, up_request(link.index))
-    }
-
-    /// Sends a change and waits for the kernel's word on it.
-    fn change(
-        &mut self,
-        tried: &str,
-        build: impl FnOnce(u32) -> Option<Builder>,
-    ) -> Result<(), Error> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let outcome = match build(self.sequence) {
-            Some(request) => self
-                .send(request)
-                .and_then(|()| self.receive(|message| (message.kind == NLMSG_DONE).then_some(()))),
-            None => Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "addresses of both families in one",
-            )),
-        };
-        outcome.map(drop).map_err(|source| Error {
-            tried: tried.into(),
-            source,
-        })
-    }
-
-    /// Sends a request for one object and returns its payload.
-    fn request(
-        &mut self,
-        tried: &str,
-        kind: u16,
-        header: &[u8],
-        fill: impl FnOnce(&mut Builder),
-    ) -> Result<Vec<u8>, Error> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let mut request = Builder::new(kind, NLM_F_REQUEST, self.sequence, header);
-        fill(&mut request);
-        self.send(request)
-            .and_then(|()| self.receive(|message| Some(message.payload.to_vec())))
-            .and_then(|payload| payload.ok_or_else(|| io::ErrorKind::UnexpectedEof.into()))
-            .map_err(|source| Error {
-                tried: tried.into(),
-                source,
-            })
-    }
-
-    /// Lists objects, and again when a change ran into the listing.
-    fn dump<T>(
-        &mut self,
-        tried: &str,
-        kind: u16,
-        header: &[u8],
-        answer: u16,
-        parse: impl Fn(&[u8]) -> Option<T>,
-    ) -> Result<Vec<T>, Error> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            self.sequence = self.sequence.wrapping_add(1);
-            let request = Builder::new(kind, NLM_F_REQUEST | NLM_F_DUMP, self.sequence, header);
-            let (mut all, mut torn) = (Vec::new(), false);
-            let done = self.send(request).and_then(|()| {
-                self.receive(|message| {
-                    torn |= message.flags & NLM_F_DUMP_INTR != 0;
-                    if message.kind == answer {
-                        all.extend(parse(message.payload));
-                    }
-                    (message.kind == NLMSG_DONE).then_some(())
-                })
-            });
-            match done {
-                Ok(_) if torn && tries < DUMP_TRIES => {}
-                Ok(_) => return Ok(all),
-                Err(source) => {
-                    return Err(Error {
-                        tried: tried.into(),
-                        source,
-                    })
-                }
-            }
-        }
-    }
-
-    fn send(&self, request: Builder) -> io::Result<()> {
-        self.socket.send(&request.finish(), 0).map(drop)
-    }
-
-    /// Reads answers to the last request until `take` is satisfied, or the kernel acknowledges it
-    /// (`None`) or refuses it.
-    fn receive<T>(&self, mut take: impl FnMut(&Message) -> Option<T>) -> io::Result<Option<T>> {
-        let mut buffer = vec![0; DUMP_PIECE];
-        loop {
-            let length = self.socket.recv(&mut &mut buffer[..], 0)?;
-            for message in messages(buffer.get(..length).unwrap_or_default()) {
-                // A late answer to a request that timed out.
-                if message.sequence != self.sequence {
-                    continue;
-                }
-                if message.kind == NLMSG_ERROR {
-                    return match u32_at(message.payload, 0).map(|code| code as i32) {
-                        Some(0) => Ok(None),
-                        Some(code) => Err(io::Error::from_raw_os_error(code.saturating_neg())),
-                        None => Err(io::ErrorKind::InvalidData.into()),
-                    };
-                }
-                if let Some(taken) = take(&message) {
-                    return Ok(Some(taken));
-                }
-            }
-        }
+        self.0.change(&tried, up_request(link.index))
     }
 }
 

@@ -3,11 +3,9 @@
 use std::collections::VecDeque;
 use std::io;
 
-use netlink_sys::{protocols::NETLINK_ROUTE, Socket};
-use rustix::io::Errno;
-use smol::Async;
+use netlink_sys::protocols::NETLINK_ROUTE;
 
-use super::frame::{messages, u32_at, Message};
+use crate::net::netlink::{messages, u32_at, Heard, Listener, Message};
 
 use super::message::*;
 use super::types::*;
@@ -83,32 +81,19 @@ impl Change {
     }
 }
 
-/// A notification is smaller than this; one that is not counts as an overrun.
-const NOTIFICATION: usize = 8 * 1024;
-
 /// Listens to changes of links, addresses, routes and rules of both families.
 pub struct Monitor {
-    socket: Async<Socket>,
+    listener: Listener,
     ready: VecDeque<Change>,
-    buffer: Vec<u8>,
 }
 
 impl Monitor {
     /// Starts listening. Changes from now on are kept by the kernel until read.
     pub fn open() -> Result<Self, Error> {
-        let open = || {
-            let mut socket = Socket::new(NETLINK_ROUTE)?;
-            socket.bind_auto()?;
-            for group in RTNLGRP {
-                socket.add_membership(group)?;
-            }
-            Async::new(socket)
-        };
-        match open() {
-            Ok(socket) => Ok(Self {
-                socket,
+        match Listener::open(NETLINK_ROUTE, &RTNLGRP, &[]) {
+            Ok(listener) => Ok(Self {
+                listener,
                 ready: VecDeque::new(),
-                buffer: vec![0; NOTIFICATION],
             }),
             Err(source) => Err(Error {
                 tried: "listening to rtnetlink".into(),
@@ -123,22 +108,12 @@ impl Monitor {
             if let Some(change) = self.ready.pop_front() {
                 return Ok(change);
             }
-            let buffer = &mut self.buffer;
-            let read = self
-                .socket
-                .read_with(|socket| socket.recv(&mut &mut buffer[..], 0));
-            match read.await {
-                Ok(length) if length >= NOTIFICATION => return Ok(Change::Overrun),
-                Ok(length) => {
-                    let datagram = self.buffer.get(..length).unwrap_or_default();
+            match self.listener.next().await? {
+                Heard::Datagram(datagram) => {
                     let changes = messages(datagram).filter_map(|m| Change::from_message(&m));
                     self.ready.extend(changes);
                 }
-                Err(e) if Errno::from_io_error(&e) == Some(Errno::NOBUFS) => {
-                    return Ok(Change::Overrun)
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
+                Heard::Overrun => return Ok(Change::Overrun),
             }
         }
     }

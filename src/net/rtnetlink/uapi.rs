@@ -1,15 +1,5 @@
-//! Numbers of the kernel's interface: linux/netlink.h, rtnetlink.h, fib_rules.h, if_link.h,
+//! Numbers of the kernel's interface: linux/rtnetlink.h, fib_rules.h, if_link.h,
 //! if_addr.h. They are the same on every CPU.
-
-pub const NLMSG_ERROR: u16 = 2;
-pub const NLMSG_DONE: u16 = 3;
-pub const NLM_F_REQUEST: u16 = 1;
-pub const NLM_F_ACK: u16 = 4;
-pub const NLM_F_DUMP_INTR: u16 = 0x10;
-pub const NLM_F_DUMP: u16 = 0x300;
-pub const NLM_F_REPLACE: u16 = 0x100;
-pub const NLM_F_EXCL: u16 = 0x200;
-pub const NLM_F_CREATE: u16 = 0x400;
 
 pub const RTM_NEWLINK: u16 = 16;
 pub const RTM_DELLINK: u16 = 17;

@@ -4,6 +4,7 @@ use crate::core::prefix::Prefix;
 use crate::core::Family;
 use crate::net::rtnetlink::{Action, Link, Route, Rule};
 
+use super::chains;
 use super::nets::{default, host, service};
 use super::rules::{base, base_rules, same, AHEAD_OF_MWAN3};
 use super::{Claims, Held, Record, TABLE};
@@ -22,6 +23,8 @@ pub struct Missing {
     pub rules: Vec<Rule>,
     /// Why `rules` are wanted, where those that tailscaled has are at the wrong place.
     pub place: Option<String>,
+    /// Firewall chains, in words. They are tailscaled's to make; the rest need not wait for them.
+    pub chains: Vec<String>,
     /// What cannot be put back from outside, in words.
     pub beyond: Vec<String>,
 }
@@ -71,6 +74,7 @@ pub fn missing(record: Option<&Record>, held: &Held, claims: &Claims) -> Missing
     }
     missing.take_routes(record, held, claims, device.index, ipv6);
     missing.take_rules(record, held, ipv6);
+    missing.take_chains(record, held, claims);
     missing
 }
 
@@ -146,18 +150,33 @@ impl Missing {
         self.rules = wanted.into_iter().filter(|w| !there(w)).collect();
     }
 
+    fn take_chains(&mut self, record: Option<&Record>, held: &Held, claims: &Claims) {
+        let before = record.map_or(&[][..], |r| &r.chains);
+        self.chains = chains::lost(before, &held.chains, claims);
+    }
+
     pub fn is_empty(&self) -> bool {
         *self == Missing::default()
     }
 
-    /// Whether all of it can be put back.
+    /// Whether it can be put back, at least all but the chains.
     pub fn mendable(&self) -> bool {
-        self.beyond.is_empty()
+        let only_chains = !self.chains.is_empty() && self.but_chains().is_empty();
+        self.beyond.is_empty() && !only_chains
+    }
+
+    /// What [`Missing::mendable`] means.
+    pub fn but_chains(&self) -> Missing {
+        Missing {
+            chains: Vec::new(),
+            ..self.clone()
+        }
     }
 
     /// A line for each kind of thing.
     pub fn words(&self) -> Vec<String> {
         let mut words = self.beyond.clone();
+        words.extend(self.chains.iter().cloned());
         words.extend(
             self.down
                 .iter()
@@ -187,7 +206,7 @@ impl Missing {
 }
 
 /// `2 IPv4 routes of table 52 (A, B)`, or nothing for none.
-fn line(one: &str, many: &str, of: &str, members: Vec<String>) -> Option<String> {
+pub(super) fn line(one: &str, many: &str, of: &str, members: Vec<String>) -> Option<String> {
     let count = members.len();
     let named = members.iter().take(NAMED).cloned();
     let mut named = named.collect::<Vec<_>>().join(", ");

@@ -8,12 +8,14 @@
 //! far as tailscaled's own word still asks for it ([`Claims`]); without a record, only what
 //! tailscaled always has.
 
+mod chains;
 mod missing;
 mod nets;
 mod rules;
 #[cfg(test)]
 mod tests;
 
+pub use chains::{chains, concerns, tables, Chain};
 pub use missing::{misplaced, missing, routes_in_doubt, Missing};
 pub use nets::{is_tailnet, service};
 pub use rules::{ahead, base, mwan3_shows};
@@ -54,6 +56,8 @@ pub struct Held {
     pub rules: Vec<Rule>,
     /// Table 52 of both families.
     pub routes: Vec<Route>,
+    /// Its firewall chains, as far as nf_tables has them.
+    pub chains: Vec<Chain>,
     /// Networks of the router's other devices.
     pub near: Vec<Prefix>,
     /// The device may not have IPv6, so tailscaled leaves it out (interfaceV6UsableForTun).
@@ -70,6 +74,10 @@ pub struct Claims {
     pub route_all: bool,
     /// An exit node is chosen.
     pub exit_node: bool,
+    /// 0: it leaves the firewall alone; 1: its chains, without the jumps to them; 2: all of it.
+    pub netfilter_mode: u64,
+    /// What comes from the tailnet is not masqueraded in the advertised networks.
+    pub no_snat: bool,
     /// What its peers are allowed; needed only where routes are missing.
     pub networks: Networks,
 }
@@ -83,6 +91,7 @@ pub struct Record {
     /// Networks that go just into the device. Compact, because there are many.
     plain: Vec<Prefix>,
     odd: Vec<Route>,
+    chains: Vec<Chain>,
 }
 
 /// A route as tailscaled makes it for a network of its peers (addRoute).
@@ -151,6 +160,7 @@ impl Record {
             rules: held.own_rules().cloned().collect(),
             plain,
             odd: odd.into_iter().cloned().collect(),
+            chains: held.chains.clone(),
         })
     }
 

@@ -3,6 +3,7 @@
 use super::rules::{base_rules, MARK};
 use super::*;
 use crate::core::prefix::network;
+use crate::net::nftables;
 use crate::net::rtnetlink::PROTOCOL;
 
 const OIF: u32 = 7;
@@ -49,6 +50,7 @@ fn healthy(base: u32, routes: &[&str]) -> Held {
         addresses: claims(&[]).addresses,
         rules: std::iter::once(mwan3).chain(own).collect(),
         routes: all.map(|to| plain(net(to), OIF)).collect(),
+        chains: Vec::new(),
         near: vec![net("192.168.1.0/24")],
         ipv6_off: false,
     }
@@ -335,4 +337,137 @@ fn networks_are_masked() {
     assert_eq!(network(net("fd00::7/64").0, 64), net("fd00::/64"));
     assert!(is_tailnet(&net("100.64.0.1/32").0) && is_tailnet(&net("fd7a:115c:a1e0::1/128").0));
     assert!(!is_tailnet(&net("100.128.0.1/32").0) && !is_tailnet(&net("fd7b::1/128").0));
+}
+
+/// nf_tables of one family as tailscaled makes it, and what iptables adds.
+fn firewall() -> (Vec<nftables::Chain>, Vec<nftables::Rule>) {
+    let places = [
+        ("filter", "INPUT", "ts-input"),
+        ("filter", "FORWARD", "ts-forward"),
+        ("nat", "POSTROUTING", "ts-postrouting"),
+    ];
+    let (mut chains, mut rules) = (Vec::new(), Vec::new());
+    for (table, from, name) in places {
+        chains.extend([from, name].map(|name| nftables::Chain {
+            table: table.into(),
+            name: name.into(),
+        }));
+        rules.extend(
+            [(name, None), (from, Some(name)), (from, None)].map(|(chain, jump)| nftables::Rule {
+                table: table.into(),
+                chain: chain.into(),
+                jump: jump.map(Into::into),
+            }),
+        );
+    }
+    (chains, rules)
+}
+
+/// A healthy router, but for what `spoil` does to nf_tables in both families.
+fn with_firewall(spoil: impl Fn(&mut Vec<nftables::Chain>, &mut Vec<nftables::Rule>)) -> Held {
+    let mut held = usual();
+    for family in Family::BOTH {
+        let (mut all, mut rules) = firewall();
+        spoil(&mut all, &mut rules);
+        held.chains.extend(chains(family, &all, &rules));
+    }
+    held
+}
+
+fn filtering(mode: u64) -> Claims {
+    Claims {
+        netfilter_mode: mode,
+        ..claims(&PEER)
+    }
+}
+
+#[test]
+fn firewall_chains_are_missing_when_they_were_there_before() {
+    let whole = with_firewall(|_, _| ());
+    assert_eq!(whole.chains.len(), 6);
+    let record = record(&whole);
+    assert!(missing(Some(&record), &whole, &filtering(2)).is_empty());
+    // `nft delete table ip filter`.
+    let mut held = whole.clone();
+    let of_table = |c: &Chain| c.to_string().ends_with("of ip filter");
+    held.chains.retain(|c| !of_table(c));
+    let found = missing(Some(&record), &held, &filtering(2));
+    assert_eq!(
+        found.words(),
+        ["2 firewall chains (ts-input of ip filter, ts-forward of ip filter)"]
+    );
+    assert!(!found.mendable());
+    // Never seen, the firewall may be another one; wanted no more, it is no loss.
+    assert!(missing(None, &held, &filtering(2)).is_empty());
+    assert!(missing(Some(&record), &held, &filtering(0)).is_empty());
+}
+
+#[test]
+fn an_emptied_chain_and_a_jump_are_missing_as_far_as_they_are_wanted() {
+    let record = record(&with_firewall(|_, _| ()));
+    let emptied = with_firewall(|_, rules| rules.retain(|r| r.chain != "ts-postrouting"));
+    let words = |held: &Held, claims: &Claims| missing(Some(&record), held, claims).words();
+    assert_eq!(
+        words(&emptied, &filtering(2)),
+        ["2 firewall chains' contents (ts-postrouting of ip nat, ts-postrouting of ip6 nat)"]
+    );
+    let no_snat = Claims {
+        no_snat: true,
+        ..filtering(2)
+    };
+    assert_eq!(words(&emptied, &no_snat), [""; 0]);
+    let unjoined = with_firewall(|_, rules| {
+        let jumps = |r: &nftables::Rule| r.jump.as_deref() == Some("ts-forward");
+        rules.retain(|r| !jumps(r));
+    });
+    assert_eq!(
+        words(&unjoined, &filtering(2)),
+        [
+            "2 jumps of the firewall (FORWARD to ts-forward of ip filter, \
+          FORWARD to ts-forward of ip6 filter)"
+        ]
+    );
+    assert_eq!(words(&unjoined, &filtering(1)), [""; 0], "nodivert");
+}
+
+#[test]
+fn what_can_be_put_back_does_not_wait_for_the_chains() {
+    let record = record(&with_firewall(|_, _| ()));
+    let found = missing(Some(&record), &flushed(usual()), &filtering(2));
+    assert!(found.mendable());
+    assert_eq!(found.words().len(), 4);
+    let rest = found.but_chains();
+    assert_eq!((rest.words().len(), rest.mendable()), (3, true));
+    let only_chains = missing(Some(&record), &usual(), &filtering(2));
+    assert!(!only_chains.mendable());
+    let nothing = Missing::default();
+    assert!(nothing.mendable(), "it is put back by nobody's doing");
+}
+
+#[test]
+fn chains_of_others_are_nobodys_here() {
+    let of = |table: &str, chain: Option<&str>| nftables::Deleted::Of {
+        table: table.into(),
+        chain: chain.map(Into::into),
+    };
+    for theirs in [
+        of("fw4", None),
+        of("filter", Some("input")),
+        of("nat", Some("ts-input")),
+        of("mangle", Some("POSTROUTING")),
+    ] {
+        assert!(!concerns(&theirs), "{theirs:?}");
+    }
+    for ours in [
+        of("filter", None),
+        of("filter", Some("ts-forward")),
+        of("nat", Some("POSTROUTING")),
+        nftables::Deleted::Overrun,
+    ] {
+        assert!(concerns(&ours), "{ours:?}");
+    }
+    let (mut all, rules) = firewall();
+    all.retain(|c| !c.name.starts_with("ts-"));
+    assert_eq!(tables(&all), [""; 0]);
+    assert_eq!(chains(Family::V4, &all, &rules), []);
 }

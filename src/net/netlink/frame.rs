@@ -1,6 +1,6 @@
 //! Netlink messages as bytes: building requests, walking messages and attributes (netlink(7)).
 //!
-//! Only what `rtnetlink` needs, and it reads only the attributes it asks for: a newer kernel's
+//! Only what `rtnetlink` and `nftables` need, and it reads only the attributes it asks for: a newer kernel's
 //! unknown or grown attribute never costs us the message around it.
 
 /// struct nlmsghdr: length u32, type u16, flags u16, sequence u32, port u32, host byte order.
@@ -11,11 +11,11 @@ const ATTR_HEADER_LEN: usize = 4;
 const ATTR_FLAGS: u16 = 0xc000;
 
 /// A message being built.
-pub(super) struct Builder(Vec<u8>);
+pub(in crate::net) struct Builder(Vec<u8>);
 
 impl Builder {
     /// Starts a message with its family header (struct rtmsg and the like).
-    pub(super) fn new(kind: u16, flags: u16, sequence: u32, family_header: &[u8]) -> Self {
+    pub(in crate::net) fn new(kind: u16, flags: u16, sequence: u32, family_header: &[u8]) -> Self {
         let mut bytes = Vec::with_capacity(128);
         // The length comes last, in `finish`.
         bytes.extend(0u32.to_ne_bytes());
@@ -28,28 +28,22 @@ impl Builder {
     }
 
     /// Adds an attribute. Values here are numbers, addresses and device names.
-    pub(super) fn attr(&mut self, kind: u16, value: &[u8]) {
-        let length = u16::try_from(ATTR_HEADER_LEN + value.len()).unwrap_or(u16::MAX);
-        self.0.extend(length.to_ne_bytes());
-        self.0.extend(kind.to_ne_bytes());
-        self.0.extend(value);
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
+    pub(in crate::net) fn attr(&mut self, kind: u16, value: &[u8]) {
+        put_attr(&mut self.0, kind, value);
     }
 
     /// Adds a number.
-    pub(super) fn u32(&mut self, kind: u16, value: u32) {
+    pub(in crate::net) fn u32(&mut self, kind: u16, value: u32) {
         self.attr(kind, &value.to_ne_bytes());
     }
 
     /// Adds a name, with the NUL the kernel wants.
-    pub(super) fn name(&mut self, kind: u16, name: &str) {
-        let mut value = name.as_bytes().to_vec();
-        value.push(0);
-        self.attr(kind, &value);
+    pub(in crate::net) fn name(&mut self, kind: u16, name: &str) {
+        put_name(&mut self.0, kind, name);
     }
 
     /// The finished message.
-    pub(super) fn finish(mut self) -> Vec<u8> {
+    pub(in crate::net) fn finish(mut self) -> Vec<u8> {
         let length = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
         if let Some(field) = self.0.get_mut(..4) {
             field.copy_from_slice(&length.to_ne_bytes());
@@ -58,17 +52,33 @@ impl Builder {
     }
 }
 
+fn put_attr(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let length = u16::try_from(ATTR_HEADER_LEN + value.len()).unwrap_or(u16::MAX);
+    bytes.extend(length.to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+}
+
+/// Adds a name with its NUL as an attribute, behind a family header whose length is a multiple of
+/// four.
+pub(in crate::net) fn put_name(bytes: &mut Vec<u8>, kind: u16, name: &str) {
+    let mut value = name.as_bytes().to_vec();
+    value.push(0);
+    put_attr(bytes, kind, &value);
+}
+
 /// One received message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Message<'a> {
-    pub(super) kind: u16,
-    pub(super) flags: u16,
-    pub(super) sequence: u32,
-    pub(super) payload: &'a [u8],
+pub(in crate::net) struct Message<'a> {
+    pub(in crate::net) kind: u16,
+    pub(in crate::net) flags: u16,
+    pub(in crate::net) sequence: u32,
+    pub(in crate::net) payload: &'a [u8],
 }
 
 /// Walks the messages of a datagram. Ends early at a message that does not fit.
-pub(super) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
+pub(in crate::net) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let length = usize::try_from(u32_at(datagram, 0)?).ok()?;
         let message = Message {
@@ -84,7 +94,7 @@ pub(super) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>>
 }
 
 /// Walks the attributes behind a family header. Ends early at one that does not fit.
-pub(super) fn attrs(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(in crate::net) fn attrs(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16_at(bytes, 0)?);
         let kind = u16_at(bytes, 2)? & !ATTR_FLAGS;
@@ -95,7 +105,7 @@ pub(super) fn attrs(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 }
 
 /// A number in host byte order at an offset, if it is all there.
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(in crate::net) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     let four = bytes.get(at..at.checked_add(4)?)?;
     Some(u32::from_ne_bytes(four.try_into().ok()?))
 }
@@ -106,7 +116,7 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 }
 
 /// A name without its NUL. `None` if it is not UTF-8, which no device of a sane router is.
-pub(super) fn text(value: &[u8]) -> Option<String> {
+pub(in crate::net) fn text(value: &[u8]) -> Option<String> {
     let end = value.iter().position(|b| *b == 0).unwrap_or(value.len());
     Some(std::str::from_utf8(value.get(..end)?).ok()?.to_string())
 }
