@@ -1,8 +1,10 @@
-//! Rules, routes, links and addresses of the kernel by rtnetlink(7), and a monitor of their changes.
+//! Rules, routes, links and addresses of the kernel by rtnetlink(7), and a monitor of their changes;
+//! single TCP connections by sock_diag(7), whose messages are of the same kind.
 //!
 //! Requests are synchronous: the kernel answers them before it returns to us, in well under a
 //! millisecond on tables of a router's size. Only the [`Monitor`] waits, and it is async.
 
+mod diag;
 mod frame;
 mod message;
 mod monitor;
@@ -20,6 +22,7 @@ use socket2::SockRef;
 
 use crate::core::Family;
 
+pub use diag::Diag;
 use frame::{messages, u32_at, Builder, Message};
 use message::*;
 pub use monitor::{Change, Monitor};
@@ -86,23 +89,21 @@ pub struct Client {
 impl Client {
     /// Opens the connection, which needs no rights; changes need CAP_NET_ADMIN.
     pub fn open() -> Result<Self, Error> {
-        let open = || {
-            let mut socket = Socket::new(NETLINK_ROUTE)?;
-            socket.bind_auto()?;
-            socket.connect(&SocketAddr::new(0, 0))?;
-            SockRef::from(&socket).set_read_timeout(Some(PATIENCE))?;
-            Ok(socket)
-        };
-        match open() {
-            Ok(socket) => Ok(Self {
-                socket,
-                sequence: 0,
-            }),
-            Err(source) => Err(Error {
-                tried: "opening an rtnetlink socket".into(),
-                source,
-            }),
-        }
+        Self::connect(NETLINK_ROUTE).map_err(|source| Error {
+            tried: "opening an rtnetlink socket".into(),
+            source,
+        })
+    }
+
+    fn connect(protocol: isize) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        SockRef::from(&socket).set_read_timeout(Some(PATIENCE))?;
+        Ok(Self {
+            socket,
+            sequence: 0,
+        })
     }
 
     /// All rules of a family, in the order they are asked.

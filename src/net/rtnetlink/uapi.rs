@@ -1,5 +1,5 @@
 //! Numbers of the kernel's interface: linux/netlink.h, rtnetlink.h, fib_rules.h, if_link.h,
-//! if_addr.h. They are the same on every CPU.
+//! if_addr.h, sock_diag.h, inet_diag.h. They are the same on every CPU.
 
 pub const NLMSG_ERROR: u16 = 2;
 pub const NLMSG_DONE: u16 = 3;
@@ -71,3 +71,8 @@ pub const IFA_LOCAL: u16 = 2;
 pub const IFA_FLAGS: u16 = 8;
 pub const IFA_F_DEPRECATED: u32 = 0x20;
 pub const IFA_F_TENTATIVE: u32 = 0x40;
+
+pub const SOCK_DIAG_BY_FAMILY: u16 = 20;
+pub const INET_DIAG_INFO: u16 = 2;
+pub const IPPROTO_TCP: u8 = 6;
+pub const TCP_ESTABLISHED: u8 = 1;
