@@ -45,6 +45,7 @@ use crate::ubus::Status;
 use crate::view;
 use crate::watch::conntrack;
 use crate::watch::events::{self, Kept};
+use crate::watch::heard::Ear;
 use crate::watch::kernel::{self, Calm};
 use crate::watch::lost::KernelWatch;
 use crate::watch::mwan3;
@@ -157,6 +158,7 @@ struct Daemon {
     targets: Rc<RefCell<Targets>>,
     tailnet: Rc<TailnetWatch>,
     prober: Prober,
+    ear: Ear,
     ubus: Option<Handle>,
     looking: bool,
     look_again: bool,
@@ -322,6 +324,7 @@ impl Daemon {
             prober: Prober::new(Rc::clone(&targets), Manner::new(&settings)),
             targets,
             tailnet,
+            ear: Ear::default(),
             ubus: None,
             looking: false,
             look_again: false,

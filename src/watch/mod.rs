@@ -3,6 +3,7 @@
 pub mod conntrack;
 pub mod events;
 pub mod hands;
+pub mod heard;
 pub mod kernel;
 pub mod lost;
 pub mod mwan3;
