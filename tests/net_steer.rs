@@ -373,6 +373,29 @@ fn an_exit_node_in_use_is_no_uplink_and_moves_no_marked_packet() {
 }
 
 #[test]
+fn neighbours_of_an_uplink_are_told_from_the_outside() {
+    if !inside("neighbours_of_an_uplink_are_told_from_the_outside") {
+        return;
+    }
+    one_default_of_two();
+    // A prefix that a router advertised without an address for us; a copy, as mwan3 makes them.
+    ip("-6 route add 2001:db8:77::/64 dev wan1");
+    ip("route add 192.0.1.0/24 dev wan1 table 1");
+    ip("route add 198.51.100.0/24 via 192.0.1.1 dev wan1");
+    let seen = devices(&mut client(), 122).expect("devices");
+    let uplinks = join(&seen, &[], Choice::default());
+    let near = ["192.0.1.1", "2001:db8:1::1", "2001:db8:77::1", "fe80::1"];
+    for ip in near {
+        assert!(uplinks[0].on_link(&address(ip)), "{ip}: {uplinks:?}");
+    }
+    for ip in ["192.0.2.1", "198.51.100.1", "2001:db8:78::1"] {
+        assert!(!uplinks[0].on_link(&address(ip)), "{ip}: {uplinks:?}");
+    }
+    let copies = uplinks[0].on_link.iter();
+    assert_eq!(copies.filter(|net| net.0.is_ipv4()).count(), 1);
+}
+
+#[test]
 fn sixty_uplinks_have_a_table_each_and_no_two_share_one() {
     if !inside("sixty_uplinks_have_a_table_each_and_no_two_share_one") {
         return;

@@ -144,7 +144,7 @@ pub const OPTIONS: &[Opt] = &[
             at: |s| &mut s.interval,
         },
         default: &["30"],
-        help: "Seconds between two looks at the path that the tailnet's packets take now.",
+        help: "Seconds after the last proof until the path that the tailnet's packets take now is asked.",
         since: "0.1",
     },
     Opt {

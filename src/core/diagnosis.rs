@@ -420,7 +420,7 @@ impl Knowledge {
     }
 
     /// How often the oldest unacknowledged segment of a flow was resent, at the last pulse.
-    fn resends(&self, flow: &Flow) -> u32 {
+    pub(super) fn resends(&self, flow: &Flow) -> u32 {
         self.resending
             .iter()
             .find(|r| (r.local, r.remote) == (flow.local, flow.remote))

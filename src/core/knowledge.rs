@@ -21,6 +21,8 @@ pub struct Path {
     pub usual_rtt: Option<Duration>,
     /// When a heartbeat went out that is still unanswered.
     pub beat_at: Option<Time>,
+    /// When the last heartbeat went out.
+    pub asked_at: Time,
 }
 
 /// Everything known. Fields are facts; methods are questions.

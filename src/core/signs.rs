@@ -46,6 +46,8 @@ pub struct Pulse {
     /// TCP connections of the router that wait for an acknowledgement; `None` when they were not
     /// read.
     pub resending: Option<Vec<Resending>>,
+    /// When data last came on connections that could prove the path; `None` when it was not asked.
+    pub heard: Option<Vec<Heard>>,
     /// tailscaled's process is stopped (SIGSTOP): it cannot answer anything.
     pub halted: bool,
 }
@@ -65,6 +67,16 @@ pub struct Resending {
     pub remote: SocketAddr,
     /// How often the oldest segment was resent.
     pub times: u32,
+}
+
+/// A TCP connection on which data has come: no sign of a dead way, but the proof of a living one.
+/// Somebody between may acknowledge in another's name; TLS data only the other end has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    pub local: SocketAddr,
+    pub remote: SocketAddr,
+    /// Since the last byte of data (tcpi_last_data_recv).
+    pub ago: Duration,
 }
 
 /// What pulses have shown so far.

@@ -79,6 +79,8 @@ pub struct Uplink {
     pub device: String,
     pub v4: Option<Way>,
     pub v6: Option<Way>,
+    /// Networks that need no gateway on this device.
+    pub on_link: Vec<Prefix>,
     /// Costs by volume: chosen last, and asked with few bytes.
     pub metered: bool,
     /// A tunnel over another uplink (WireGuard, OpenVPN): chosen after every real one.
@@ -96,6 +98,11 @@ impl Uplink {
     /// True when `interface` is one of this uplink's names.
     pub fn is(&self, interface: &str) -> bool {
         self.name == interface || self.aliases.iter().any(|a| a == interface)
+    }
+
+    /// True when `ip` is a neighbour on this uplink: nothing of the outside is between.
+    pub fn on_link(&self, ip: &IpAddr) -> bool {
+        self.on_link.iter().any(|net| in_network(ip, *net))
     }
 
     /// True when `ip` is one of the router's addresses on this uplink.

@@ -14,10 +14,11 @@ impl Daemon {
             }
         }
         match action {
-            Action::Look(look @ (Look::Pulse | Look::Counters)) => {
+            Action::Look(look @ (Look::Pulse | Look::Beat | Look::Counters)) => {
                 let k = self.core.knowledge();
                 let devices: Vec<&str> = k.uplinks.iter().map(|u| u.device.as_str()).collect();
-                let pulse = pulse::read(&devices, k.tailnet.pid, look == Look::Pulse);
+                let mut pulse = pulse::read(&devices, k.tailnet.pid, look != Look::Counters);
+                pulse.heard = (look == Look::Beat).then(|| self.ear.read(&k.speakers()));
                 queue.push_back(Input::Pulse(pulse));
             }
             Action::Look(look) => {

@@ -47,6 +47,7 @@ use crate::view;
 use crate::watch::chains;
 use crate::watch::conntrack;
 use crate::watch::events::{self, Kept};
+use crate::watch::heard::Ear;
 use crate::watch::kernel::{self, Calm};
 use crate::watch::lost::KernelWatch;
 use crate::watch::mwan3;
@@ -159,6 +160,7 @@ struct Daemon {
     targets: Rc<RefCell<Targets>>,
     tailnet: Rc<TailnetWatch>,
     prober: Prober,
+    ear: Ear,
     ubus: Option<Handle>,
     looking: bool,
     look_again: bool,
@@ -324,6 +326,7 @@ impl Daemon {
             prober: Prober::new(Rc::clone(&targets), Manner::new(&settings)),
             targets,
             tailnet,
+            ear: Ear::default(),
             ubus: None,
             looking: false,
             look_again: false,

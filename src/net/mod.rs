@@ -10,6 +10,7 @@ mod netlink;
 pub mod nftables;
 pub mod resolve;
 pub mod rtnetlink;
+pub mod sock_diag;
 pub mod socket;
 pub mod stun;
 pub mod thread;

@@ -4,6 +4,7 @@ pub mod chains;
 pub mod conntrack;
 pub mod events;
 pub mod hands;
+pub mod heard;
 pub mod kernel;
 pub mod lost;
 pub mod mwan3;

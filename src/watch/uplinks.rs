@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::core::prefix::Prefix;
 use crate::core::{Family, Uplink, Way};
 use crate::net::rtnetlink::{self, Client, Route, RouteKind, TABLE_MAIN};
 use crate::ubus::blobmsg::Value;
@@ -99,6 +100,8 @@ pub struct Device {
     /// Defaults that only another table has (mwan3's, pbr's, `ip4table`): family and next hop.
     pub elsewhere: Vec<(Family, Option<IpAddr>)>,
     pub addresses: Vec<IpAddr>,
+    /// Networks that need no gateway here.
+    pub on_link: Vec<Prefix>,
 }
 
 /// Reads devices, their global addresses, and their defaults; those of `own` protocol are ours.
@@ -128,8 +131,16 @@ pub fn devices(client: &mut Client, own: u8) -> Result<Vec<Device>, rtnetlink::E
     }
     for family in Family::BOTH {
         let mut routes = client.routes(family, None)?;
-        routes.retain(|r| r.is_default() || r.is_slice());
         routes.retain(|r| r.kind == RouteKind::Unicast && r.protocol != own);
+        let far = |r: &Route| r.is_default() || r.is_slice();
+        for route in routes.iter().filter(|r| !far(r) && r.gateway.is_none()) {
+            if let Some(d) = route.oif.and_then(|i| found.get_mut(&i)) {
+                // mwan3 copies them into each of its tables.
+                d.on_link
+                    .extend(route.to.filter(|net| !d.on_link.contains(net)));
+            }
+        }
+        routes.retain(far);
         // The first of a device is the one in use: slices come before any default.
         routes.sort_by_key(|r| (r.is_default(), r.metric));
         let (main, others): (Vec<Route>, Vec<Route>) =
@@ -276,6 +287,7 @@ fn uplink(device: &Device, interfaces: &[Interface], choice: &Choice) -> Uplink 
         device: device.name.clone(),
         v4: way(Family::V4, &device.v4),
         v6: way(Family::V6, &device.v6),
+        on_link: device.on_link.clone(),
         metered: in_list(choice.metered),
         vpn: VPN_KINDS.contains(&kind) || own.iter().any(tunnel),
         aliases,

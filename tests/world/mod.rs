@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use tailover::core::budget::Limits;
 use tailover::core::ladder::Allowed;
-use tailover::core::signs::{Pulse, Resending, Traffic};
+use tailover::core::prefix::Prefix;
+use tailover::core::signs::{Heard, Pulse, Resending, Traffic};
 use tailover::core::starts::Word;
 use tailover::core::tailnet::{
     Abilities, Api, Backend, Flow, Lost, Process, Purpose, Respawn, Tailnet,
@@ -133,11 +134,18 @@ struct Link {
     port: u16,
 }
 
+impl Link {
+    fn local(&self) -> SocketAddr {
+        SocketAddr::new(World::address(self.device, self.family), self.port)
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Ev {
     Tell(Input),
     Applied(Family, Steering),
     Reconnect { control: bool, derp: bool },
+    Data,
     Started,
 }
 
@@ -205,6 +213,16 @@ pub struct World {
     pub nudge_takes: Duration,
     /// A peer pings this router four times a second.
     pub peer_talks: bool,
+    /// Control and relay send something so often by themselves, on the flow that is carried.
+    pub data_every: Option<Duration>,
+    /// One more flow of tailscaled's, on which data came a second ago whenever that is asked.
+    pub spare: Option<Flow>,
+    /// What needs no gateway on wan.
+    pub on_link: Vec<Prefix>,
+    /// A segment of control's is resent twice, for a reason of its own.
+    pub resends: bool,
+    /// When data last came, by the port of the flow.
+    data: BTreeMap<u16, Duration>,
     counted: Counted,
     /// What the kernel has lost of tailscaled's: whether that can be mended.
     lost: Option<bool>,
@@ -284,6 +302,11 @@ impl World {
             restarts: vec![],
             nudge_takes: 50 * MS,
             peer_talks: false,
+            data_every: None,
+            spare: None,
+            on_link: vec![],
+            resends: false,
+            data: BTreeMap::new(),
             counted: Counted::default(),
             mild_since_health: false,
             only_restart,
@@ -558,7 +581,8 @@ impl World {
         text.parse().expect("an address")
     }
 
-    fn address(device: usize, family: Family) -> IpAddr {
+    /// The router's address on an uplink.
+    pub fn address(device: usize, family: Family) -> IpAddr {
         match family {
             Family::V4 => IpAddr::from([192, 0, 2, [2, 66][device]]),
             Family::V6 => IpAddr::from([0x2001, 0xdb8, device as u16 + 1, 0, 0, 0, 0, 2]),
@@ -569,6 +593,10 @@ impl World {
         (0..2)
             .filter(|i| self.isps[*i].carrier)
             .map(|i| Uplink {
+                on_link: match i {
+                    0 => self.on_link.clone(),
+                    _ => vec![],
+                },
                 name: NAMES[i].into(),
                 aliases: vec![NAMES[i].into()],
                 device: DEVICES[i].into(),
@@ -737,14 +765,60 @@ impl World {
                     times: waits.log2() as u32,
                 }]
             }
+            (Some(l), _) if self.resends => vec![Resending {
+                local: l.local(),
+                remote: World::server(l.family),
+                times: 2,
+            }],
             _ => vec![],
         };
         Pulse {
             uplinks: self.counted.devices.to_vec(),
             tunnel: Some(self.counted.tunnel.clone()),
             resending: Some(resending),
+            heard: None,
             halted: self.hung && self.how_hung == Hung::Halted,
         }
+    }
+
+    /// From now on control and relay send something so often, both at once.
+    pub fn keepalives(&mut self, every: Duration) {
+        self.data_every = Some(every);
+        self.after(every, Ev::Data);
+    }
+
+    fn send_data(&mut self) {
+        let Some(every) = self.data_every else {
+            return;
+        };
+        for link in [&self.control, &self.derp].into_iter().flatten() {
+            if self.carries(link) {
+                self.data.insert(link.port, self.now);
+            }
+        }
+        self.after(every, Ev::Data);
+    }
+
+    /// When data last came on any of tailscaled's flows.
+    pub fn data_came(&self) -> Option<Duration> {
+        self.data.values().max().copied()
+    }
+
+    fn heard(&self) -> Vec<Heard> {
+        let links = [&self.control, &self.derp].into_iter().flatten();
+        let told = links.filter_map(|l| {
+            Some(Heard {
+                local: l.local(),
+                remote: World::server(l.family),
+                ago: self.now - *self.data.get(&l.port)?,
+            })
+        });
+        let spare = self.spare.iter().map(|f| Heard {
+            local: f.local,
+            remote: f.remote,
+            ago: S,
+        });
+        told.chain(spare).collect()
     }
 
     fn tailnet(&self) -> Tailnet {
@@ -813,6 +887,7 @@ impl World {
                 .iter()
                 .map(|l| flow(Purpose::Control, l))
                 .chain(self.derp.iter().map(|l| flow(Purpose::Derp, l)))
+                .chain(self.spare.clone())
                 .collect(),
             lost: self.lost.map_or_else(Lost::default, |mendable| Lost {
                 what: vec!["table 52".into()],
@@ -858,6 +933,7 @@ impl World {
                 }));
             }
             Ev::Reconnect { control, derp } => self.reconnect(control, derp),
+            Ev::Data => self.send_data(),
             Ev::Started => {
                 self.held = true;
                 if !self.running {
@@ -916,8 +992,9 @@ impl World {
                 if *look == Look::All {
                     self.after(MS, Ev::Tell(Input::Uplinks(self.uplinks())));
                 }
-                if matches!(look, Look::Pulse | Look::Counters) {
-                    let pulse = self.pulse();
+                if matches!(look, Look::Pulse | Look::Beat | Look::Counters) {
+                    let mut pulse = self.pulse();
+                    pulse.heard = (*look == Look::Beat).then(|| self.heard());
                     self.after(Duration::ZERO, Ev::Tell(Input::Pulse(pulse)));
                     return;
                 }

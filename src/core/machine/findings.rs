@@ -15,7 +15,7 @@ impl Core {
         if let Scope::Path(f) = scope {
             let path = &mut self.k.paths[f.at()];
             path.usual_rtt = path.judgement.rtt.or(path.usual_rtt);
-            self.vouch(now, f);
+            self.path_answered(now, f);
         }
         self.judged(now, &scope, change);
         if over {
@@ -52,15 +52,19 @@ impl Core {
     }
 
     /// A path that has just answered speaks for the uplink it uses.
-    fn vouch(&mut self, now: Time, family: Family) {
+    fn path_answered(&mut self, now: Time, family: Family) {
         let path = &self.k.path(family).judgement;
-        if !path.open_since(now) {
-            return;
+        if path.open_since(now) {
+            self.vouch(now, family, path.evidence.clone());
         }
-        let (evidence, rtt) = (path.evidence.clone(), path.rtt);
+    }
+
+    /// The path of this family was proved at `at`, and so was the uplink it uses.
+    pub(super) fn vouch(&mut self, at: Time, family: Family, evidence: String) {
+        let rtt = self.k.path(family).judgement.rtt;
         let uplink = self.k.path_uplink(family).map(|u| u.name.clone());
         if let Some(j) = uplink.and_then(|name| self.k.verdicts.get_mut(&(name, family))) {
-            j.vouch(now, evidence, rtt);
+            j.vouch(at, evidence, rtt);
         }
     }
 

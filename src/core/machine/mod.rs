@@ -2,6 +2,7 @@
 //!
 //! `Quiet -> Proving -> Curing -> Verifying -> Quiet`, and `Resting` where nothing can be done yet.
 
+mod beat;
 mod cure;
 mod drill;
 mod findings;
@@ -27,8 +28,8 @@ use crate::core::episode::{Episode, History, Outcome};
 use crate::core::fault::Fault;
 use crate::core::finding::{Finding, Scope};
 use crate::core::ladder::{self, Cure, Next};
-use crate::core::signs::{Pulse, Resending, Signs};
-use crate::core::tailnet::{Api, Backend, Epoch, Purpose, Tailnet};
+use crate::core::signs::{Heard, Pulse, Resending, Signs};
+use crate::core::tailnet::{Api, Backend, Epoch, Flow, Purpose, Tailnet};
 use crate::core::uplink::{Family, Route, Uplink};
 use crate::core::verdict::{Change, Judgement, Verdict};
 use crate::core::{
@@ -161,9 +162,12 @@ pub struct Core {
     faults: Vec<Fault>,
     round: u32,
     rests: u32,
+    /// When everything is looked at next.
+    look_at: Time,
+    /// When the next heartbeat is due, unless something else proves the path meanwhile.
     beat_at: Time,
-    /// The family that the last heartbeat asked, where they take turns.
-    beat_family: Family,
+    /// A sign came while nobody used the tailnet, and the path was not asked yet.
+    sign_of_idle: bool,
     other_at: Time,
     return_at: Time,
     recheck_at: Time,
@@ -225,8 +229,9 @@ impl Core {
             faults: Vec::new(),
             round: 0,
             rests: 0,
+            look_at: beat_at,
             beat_at,
-            beat_family: Family::V6,
+            sign_of_idle: false,
             other_at,
             return_at: Time::ZERO,
             recheck_at: Time::ZERO,
@@ -322,7 +327,7 @@ impl Core {
 
     fn wake(&mut self, now: Time) {
         let mut at = match &self.stage {
-            Stage::Quiet => self.beat_at.min(self.other_at),
+            Stage::Quiet => self.look_at.min(self.beat_at).min(self.other_at),
             Stage::Proving { .. } => now + Duration::from_secs(1),
             Stage::Curing { until, .. } => *until,
             Stage::Verifying { until, .. } => (now + VERIFY_EVERY).min(*until),

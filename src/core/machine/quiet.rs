@@ -4,19 +4,7 @@ use super::*;
 
 impl Core {
     pub(super) fn quiet(&mut self, now: Time) {
-        if self.beat_at <= now {
-            self.beat_at = now + self.policy.interval;
-            self.out.push(Action::Look(Look::All));
-            // While nothing is under way, connections are looked at with the heartbeat only.
-            self.out.push(Action::Look(Look::Pulse));
-            // A path that is being asked because of a sign needs no heartbeat.
-            if self.suspicion.is_none() {
-                for f in self.families_to_beat() {
-                    self.probe_path(now, f, Effort::Beat);
-                    self.k.paths[f.at()].beat_at = Some(now);
-                }
-            }
-        }
+        self.look_and_beat(now);
         if self.other_at <= now {
             self.other_at = now + self.policy.other_interval;
             self.beat_others(now);
@@ -85,22 +73,6 @@ impl Core {
                 self.probe_uplink(now, &name, f, Effort::Burst);
             }
         }
-    }
-
-    /// The families whose path is asked by this heartbeat. Where one uplink carries both they take
-    /// turns: a dark uplink takes both with it, and each question costs (tests/quiet_month.rs).
-    fn families_to_beat(&mut self) -> Vec<Family> {
-        let device = |f: Family| self.k.path(f).route.as_ref().map(|r| r.device.as_str());
-        let [v4, v6] = Family::BOTH.map(device);
-        if v4.is_some() && v4 == v6 {
-            self.beat_family = match self.beat_family {
-                Family::V4 => Family::V6,
-                Family::V6 => Family::V4,
-            };
-            return vec![self.beat_family];
-        }
-        let used = |f: &Family| self.k.path(*f).route.is_some();
-        Family::BOTH.into_iter().filter(used).collect()
     }
 
     /// Asks the uplinks that the paths do not use. For the one in use the path has answered

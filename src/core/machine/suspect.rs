@@ -96,10 +96,16 @@ impl Core {
         if let Some(why) = sign {
             match self.calm(now) {
                 // Nobody waits: the next heartbeat comes now, and costs nothing in the long run.
-                true if self.signs.may_ask(now) => self.beat_at = now,
+                true if self.signs.may_ask(now) => {
+                    self.sign_of_idle = true;
+                    (self.look_at, self.beat_at) = (now, now);
+                }
                 false if self.signs.may_ask(now) => self.suspect(now, why),
                 _ => {}
             }
+        }
+        if let Some(heard) = &pulse.heard {
+            self.beat(now, heard);
         }
     }
 

@@ -117,7 +117,8 @@ impl Core {
         self.stage = Stage::Quiet;
         self.rests = 0;
         self.again = false;
-        self.beat_at = now + self.policy.interval;
+        self.look_at = now + self.policy.interval;
+        self.beat_at = self.look_at;
         self.return_at = now;
         self.recheck_at = now + RECHECK_EVERY;
         self.faults.retain(|f| !f.curable());

@@ -132,10 +132,12 @@ impl Judgement {
         }
     }
 
-    /// The path by this uplink has answered: an uplink that is open is so still.
-    pub fn vouch(&mut self, now: Time, evidence: String, rtt: Option<Duration>) {
-        if self.verdict == Verdict::Open && !self.pending() {
-            self.rule(now, Verdict::Open, evidence);
+    /// Something else proved it at `at`, as the path by this uplink that has answered: what is open
+    /// was so still. Older than its last answer, that says nothing.
+    pub fn vouch(&mut self, at: Time, evidence: String, rtt: Option<Duration>) {
+        let news = self.judged_at.is_none_or(|t| t <= at);
+        if self.verdict == Verdict::Open && !self.pending() && news {
+            self.rule(at, Verdict::Open, evidence);
             self.rtt = rtt;
         }
     }

@@ -16,9 +16,6 @@ pub const RTM_GETRULE: u16 = 34;
 
 pub const RTNLGRP: [u32; 7] = [1, 5, 7, 8, 9, 11, 19];
 
-pub const AF_INET: u8 = 2;
-pub const AF_INET6: u8 = 10;
-
 pub const FRA_DST: u16 = 1;
 pub const FRA_SRC: u16 = 2;
 pub const FRA_IIFNAME: u16 = 3;
