@@ -560,6 +560,26 @@ fn a_dead_control_server_alone_never_costs_a_restart() {
 }
 
 #[test]
+fn what_was_proved_before_a_restart_is_no_proof_for_the_next_cure() {
+    let dark = |uplink| Fault::Dark { uplink, told: None };
+    let mut w = settled();
+    for (gap, fault) in [
+        (55_000, Fault::Drill { uplink: 0, stay: 9 }),
+        (2_130, dark(0)),
+        (4_766, Fault::Lose { mendable: false }),
+        (551, Fault::NewPublic { uplink: 0 }),
+        // While the new process is on its way.
+        (4_067, dark(1)),
+    ] {
+        w.run(MS * gap);
+        w.inject(fault);
+    }
+    w.run(60 * S);
+    assert_eq!(restarts(&w), 1);
+    assert_eq!(w.broken, [""; 0]);
+}
+
+#[test]
 fn a_hung_tailscaled_is_restarted_once() {
     let mut w = settled();
     w.inject(Fault::Hang);

@@ -68,7 +68,7 @@ impl Core {
             return;
         }
         let faults = diagnose(&self.k, now, since);
-        if !self.control_has_answered(since, &faults) {
+        if !self.control_has_answered(now, since, &faults) {
             return;
         }
         self.name_faults(&faults);

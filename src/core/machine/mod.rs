@@ -53,6 +53,10 @@ const ANSWER_COUNTS: Duration = Duration::from_secs(60);
 /// Before a restart the control server must have answered within this time.
 const CONTROL_FRESH: Duration = Duration::from_secs(5);
 
+/// What was proved before an act counts for the next one within this time. It is longer than the
+/// patience with a nudge or a renewal, and the uplink may die meanwhile.
+const PROOF_COUNTS: Duration = Duration::from_secs(10);
+
 /// How often tailscaled is looked at while it does not answer.
 const SILENT_EVERY: Duration = Duration::from_secs(1);
 

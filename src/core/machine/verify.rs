@@ -29,7 +29,7 @@ impl Core {
         if self.mend_first(now, since) {
             return;
         }
-        if self.control_has_answered(since, &faults) {
+        if self.control_has_answered(now, since, &faults) {
             self.name_faults(&faults);
             return self.cure(now, since, &[Cure::Renew], &faults);
         }
@@ -39,7 +39,7 @@ impl Core {
         // No act but a restart wakes it, and the acts before need not be waited for.
         let restart_now = faults.iter().any(dead) && !after.contains(&Cure::Restart);
         if faults.iter().any(hopeless) || restart_now {
-            return self.decide(moment, since, faults);
+            return self.decide_anew(moment, since, faults);
         }
         // What the kernel has lost does not come back by waiting.
         let lost = |f: &Fault| matches!(f, Fault::LostState { .. });
@@ -53,7 +53,7 @@ impl Core {
             return;
         }
         if faults.iter().any(Fault::curable) && !after.is_empty() {
-            return self.decide(moment, since, faults);
+            return self.decide_anew(moment, since, faults);
         }
         let why = match &self.k.tailnet.api {
             Api::Answers => "the tailnet is not well yet, for no reason that can be named",
@@ -62,13 +62,22 @@ impl Core {
         self.rest(now, why.into());
     }
 
+    /// Decides by what was proved before the acts, unless that is too long ago.
+    fn decide_anew(&mut self, moment: Moment, since: Time, faults: Vec<Fault>) {
+        match moment.now.saturating_sub(since) <= PROOF_COUNTS {
+            true => self.decide(moment, since, faults),
+            false => self.prove(moment.now, "what was done has not helped yet".into()),
+        }
+    }
+
     /// True when a renewal was held back only because the control server had not answered yet: a
     /// handshake with it takes longer than the datagrams that proved the path.
-    pub(super) fn control_has_answered(&self, since: Time, faults: &[Fault]) -> bool {
+    pub(super) fn control_has_answered(&self, now: Time, since: Time, faults: &[Fault]) -> bool {
+        let lately = since.max(now.saturating_sub(PROOF_COUNTS));
         let tried = self.episode.as_ref().is_some_and(|e| e.tried.renew > 0);
         !tried
             && self.policy.allowed.renew
-            && self.k.control_within_reach(since)
+            && self.k.control_within_reach(lately)
             && !faults.iter().any(|f| f.moves().is_some())
             && faults
                 .iter()
