@@ -366,6 +366,8 @@ def killed_while_steered(world):
     gap = world.pings.worst_gap(since, time.monotonic() - 0.5, 4)
     expect(gap <= 1.0, f"the tailnet paused for {gap:.1f} s")
     expect("taken over" in world.router.log_of_tailover(), "the steering was not taken over")
+    told = world.router.host.run(["tailover", "history"], check=False)
+    expect("steer IPv4: by eth2" in told, f"the history of before is lost: {told}")
     back = fail_back(world, "tailover")
     expect(back.control is not None, f"control did not return: {back}")
     return f"worst ping gap {gap:.1f} s; back again: {back}"

@@ -47,15 +47,10 @@ pub fn status(core: &Core, now: Time) -> Value {
     })
 }
 
-/// Ended episodes, newest first.
-pub fn history(core: &Core, now: Time) -> Value {
-    let list: Vec<Value> = core
-        .history()
-        .iter()
-        .rev()
-        .map(|e| episode(e, now))
-        .collect();
-    json!({ "episodes": list })
+/// Ended episodes of this run, newest first.
+pub fn history(core: &Core, now: Time) -> Vec<Value> {
+    let newest = core.history().iter().rev();
+    newest.map(|e| episode(e, now)).collect()
 }
 
 /// What is wrong, or that nothing is, in one sentence.
@@ -280,7 +275,8 @@ fn fault(core: &Core, f: &Fault, now: Time) -> Value {
     })
 }
 
-fn episode(e: &Episode, now: Time) -> Value {
+/// One episode.
+pub fn episode(e: &Episode, now: Time) -> Value {
     let acts: Vec<Value> = e
         .acts
         .iter()

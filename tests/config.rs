@@ -131,6 +131,7 @@ fn every_option_reaches_its_place() {
         table: 30000,
         protocol: 150,
         state_dir: "/tmp/tailover".into(),
+        history: Some("/etc/tailover/history".into()),
         ca_file: Some("/etc/ssl/ca.pem".into()),
     };
     assert_eq!(settings, expected);

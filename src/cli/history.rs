@@ -32,7 +32,7 @@ impl History {
         }
         let episodes = answer["episodes"].as_array().cloned().unwrap_or_default();
         if episodes.is_empty() {
-            say("Nothing has happened since the daemon started.");
+            say("Nothing has happened yet.");
         }
         for e in &episodes {
             say(text(e).trim_end());
@@ -41,12 +41,32 @@ impl History {
     }
 }
 
+/// An age for people, in its two largest units; that of an episode of before a clock was set is not
+/// known.
+fn ago(age: &Value) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")];
+    let Some(age) = age.as_f64() else {
+        return "some time ago".into();
+    };
+    let mut rest = age.round() as u64;
+    let mut words = Vec::new();
+    for (size, unit) in UNITS {
+        let count = rest / size;
+        rest %= size;
+        if count > 0 || (size == 1 && words.is_empty()) {
+            words.push(format!("{count} {unit}"));
+        }
+    }
+    words.truncate(2);
+    format!("{} ago", words.join(" "))
+}
+
 fn text(e: &Value) -> String {
     let word = |v: &Value| v.as_str().unwrap_or("-").to_string();
     let number = |v: &Value| v.as_f64().unwrap_or(0.0);
     let mut out = format!(
-        "{:.0} s ago, for {:.1} s: {} ({})\n",
-        number(&e["began_ago"]),
+        "{}, for {:.1} s: {} ({})\n",
+        ago(&e["began_ago"]),
         number(&e["seconds"]),
         word(&e["trigger"]),
         word(&e["outcome"])
@@ -66,4 +86,23 @@ fn text(e: &Value) -> String {
         );
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_has_two_units_at_most() {
+        for (age, text) in [
+            (0.2, "0 s ago"),
+            (59.7, "1 min ago"),
+            (125.0, "2 min 5 s ago"),
+            (3_600.0, "1 h ago"),
+            (200_000.0, "2 d 7 h ago"),
+        ] {
+            assert_eq!(ago(&serde_json::json!(age)), text);
+        }
+        assert_eq!(ago(&Value::Null), "some time ago");
+    }
 }

@@ -81,6 +81,8 @@ pub struct Settings {
     pub protocol: u32,
     /// Where the lock against a second daemon is.
     pub state_dir: PathBuf,
+    /// Copy of the history that outlives a reboot; `None`: there is none.
+    pub history: Option<PathBuf>,
     /// PEM file of the CAs to trust; `None`: the system's.
     pub ca_file: Option<PathBuf>,
 }
@@ -115,6 +117,7 @@ impl Default for Settings {
             table: 0,
             protocol: 0,
             state_dir: PathBuf::new(),
+            history: None,
             ca_file: None,
         };
         // The table's defaults are the only ones. A test proves that each of them is allowed.

@@ -324,7 +324,14 @@ pub const OPTIONS: &[Opt] = &[
         name: "state_dir",
         kind: Kind::Path(|s| &mut s.state_dir),
         default: &["/var/run/tailover"],
-        help: "Where the lock is that keeps a second daemon from starting; on a router this is RAM.",
+        help: "Where the lock against a second daemon and the history are; on a router this is RAM.",
+        since: "0.1",
+    },
+    Opt {
+        name: "history",
+        kind: Kind::OptionalPath(|s| &mut s.history),
+        default: &[],
+        help: "A copy of the history that outlives a reboot, written at the end and every 6 hours at most; empty: none.",
         since: "0.1",
     },
     Opt {

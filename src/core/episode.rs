@@ -157,17 +157,24 @@ impl Episode {
 #[derive(Clone, Debug, Default)]
 pub struct History {
     episodes: VecDeque<Episode>,
+    ended: u64,
 }
 
 impl History {
     pub fn add(&mut self, e: Episode) {
+        self.ended += 1;
         if self.episodes.len() == HISTORY {
             self.episodes.pop_front();
         }
         self.episodes.push_back(e);
     }
 
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Episode> {
+    /// How many have ended, also those that are not kept any more.
+    pub fn ended(&self) -> u64 {
+        self.ended
+    }
+
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Episode> + ExactSizeIterator {
         self.episodes.iter()
     }
 }

@@ -2,6 +2,7 @@
 
 mod act;
 mod hear;
+mod journal;
 mod listen;
 mod look;
 mod words;
@@ -58,6 +59,8 @@ use crate::watch::sockets;
 use crate::watch::tailnet::TailnetWatch;
 use crate::watch::targets::Targets;
 use crate::watch::uplinks::{self, Choice, Interface};
+
+use journal::Journal;
 
 /// What stands in brackets before each line of the log.
 const LOG: &str = "tailover";
@@ -164,6 +167,8 @@ struct Daemon {
     ubus: Option<Handle>,
     looking: bool,
     look_again: bool,
+    /// What earlier runs saw; `None` where nothing is kept.
+    journal: Option<Journal>,
     /// Look and probe, but cure nothing (`check`).
     dry: bool,
     done: bool,
@@ -190,6 +195,7 @@ pub fn run(settings: Settings, file: &Path) -> Result<(), Refusal> {
     let _lock = lock(&settings.state_dir)?;
     let executor = Rc::new(LocalExecutor::new());
     let mut daemon = Daemon::new(Rc::clone(&executor), settings, file, false)?;
+    daemon.open_journal();
     start_worker(&executor);
     // Not smol's: that one and the thread "async-io" would take turns at waiting for the kernel, and
     // wake each other up to a dozen times for each event (async-io, driver.rs).
@@ -330,6 +336,7 @@ impl Daemon {
             ubus: None,
             looking: false,
             look_again: false,
+            journal: None,
             dry,
             done: false,
             would: Vec::new(),
@@ -379,6 +386,45 @@ impl Daemon {
         }
     }
 
+    fn open_journal(&mut self) {
+        let copy = self.settings.history.as_deref();
+        match Journal::open(&self.settings.state_dir, copy) {
+            Ok(journal) => self.journal = Some(journal),
+            Err(e) => warn!(target: LOG, "the history of earlier runs is not kept: {e}"),
+        }
+    }
+
+    /// Writes down the episodes that have ended since.
+    fn keep_history(&mut self) {
+        let now = self.now();
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        let history = self.core.history();
+        let untold = journal.untold(history.ended());
+        let before = history.iter().len().saturating_sub(untold);
+        for e in history.iter().skip(before) {
+            if let Err(e) = journal.add(view::episode(e, now)) {
+                warn!(target: LOG, "an episode is kept in memory alone: {e}");
+            }
+        }
+        self.copy_journal(false);
+    }
+
+    fn copy_journal(&mut self, at_once: bool) {
+        let copied = self.journal.as_mut().map(|j| j.copy(at_once));
+        if let Some(Err(e)) = copied {
+            warn!(target: LOG, "the history will not outlive a reboot: {e}");
+        }
+    }
+
+    /// Episodes, newest first: those of this run, and what earlier ones have left.
+    fn history(&self) -> serde_json::Value {
+        let mut list = view::history(&self.core, self.now());
+        list.extend(self.journal.iter().flat_map(Journal::earlier));
+        serde_json::json!({ "episodes": list })
+    }
+
     fn start(&mut self, why: &str) {
         self.read_uplinks();
         self.feed(Input::Event(Event::Changed { what: why.into() }));
@@ -392,6 +438,7 @@ impl Daemon {
                 warn!(target: LOG, "the table inet tailover stays: {e}");
             }
         }
+        self.copy_journal(true);
         if let Some(ubus) = &self.ubus {
             let last = crate::net::socket::within(GOODBYE, async { Ok(ubus.ping().await) });
             // A ubusd that does not answer now cannot be told anything.
@@ -406,6 +453,7 @@ impl Daemon {
                 Some(said) => self.hear(said),
                 None => self.feed(Input::Wake),
             }
+            self.keep_history();
         }
     }
 
