@@ -13,7 +13,7 @@ EXAMPLE := bursts
 
 # Every shell file, by its first line where the name does not tell.
 SCRIPTS := $(wildcard tools/*.sh tests/shell/*.sh tests/shell/lib/*.sh lab/*.sh lab/run) .ci/run \
-	openwrt/files/etc/init.d/tailover openwrt/files/etc/hotplug.d/iface/90-tailover
+	openwrt/net/tailover/files/etc/init.d/tailover openwrt/net/tailover/files/etc/hotplug.d/iface/90-tailover
 
 # The lab's Go parts are built with a Go that is new enough; OpenWrt's names are in sbin.
 LAB = PATH="$$(tools/go.sh):$$PATH:/usr/sbin:/sbin" python3 -m lab

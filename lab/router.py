@@ -89,7 +89,7 @@ class Router:
 
     def _install(self):
         """Gives the router a /usr/sbin of its own, and the package's files."""
-        scripts = TREE / "openwrt" / "files" / "etc" / "hotplug.d"
+        scripts = TREE / "openwrt/net/tailover/files/etc/hotplug.d"
         if scripts.is_dir():
             shutil.copytree(scripts, self.host.etc / "hotplug.d", dirs_exist_ok=True)
         sbin = self.sbin

@@ -8,7 +8,7 @@ use std::path::Path;
 use tailover::config::options::{Kind, Opt, OPTIONS};
 use tailover::config::{parse, Settings};
 
-const SHIPPED: &str = "openwrt/files/etc/config/tailover";
+const SHIPPED: &str = "openwrt/net/tailover/files/etc/config/tailover";
 
 /// Compares a file of the repository with what it should be, or writes it.
 fn keep(path: &str, expected: &str) {
