@@ -14,6 +14,9 @@ from .hosts import Host, link, wait_until
 from .mwan3 import Mwan3
 from .paths import BIN, LOGS, STATE, TAILOVER_INSIDE, TREE, TREE_INSIDE
 
+# The package's files, as they lie on a router.
+_PACKAGE = TREE / "openwrt/net/tailover/files"
+
 _SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 # tailscaled reads openwrt_version and config/mwan3 once, at its start, to choose
@@ -89,7 +92,7 @@ class Router:
 
     def _install(self):
         """Gives the router a /usr/sbin of its own, and the package's files."""
-        scripts = TREE / "openwrt/net/tailover/files/etc/hotplug.d"
+        scripts = _PACKAGE / "etc" / "hotplug.d"
         if scripts.is_dir():
             shutil.copytree(scripts, self.host.etc / "hotplug.d", dirs_exist_ok=True)
         sbin = self.sbin
@@ -280,7 +283,7 @@ class Router:
         self.host.write("config/tailover", config)
         log = LOGS / "router-tailover.log"
         self._tailover_log = log.stat().st_size if log.exists() else 0
-        self.tailover = self.host.spawn("tailover", ["/usr/sbin/tailover", "run"])
+        self.tailover = self.host.spawn("tailover", [*_confined(), "/usr/sbin/tailover", "run"])
 
     def log_of_tailover(self):
         """What the tailover that was started last has written."""
@@ -390,6 +393,17 @@ class Router:
                     entry["inactive"]["route"], entry["route"] = entry["route"], []
             interfaces += [wan6] if shape == "v6 only" else [wan, wan6]
         return interfaces
+
+
+def _confined():
+    """What stands before the daemon's command so that it has the rights that procd leaves it.
+
+    ujail takes them from the same file (jail/capabilities.c of procd); all that is run by the
+    daemon has no others either.
+    """
+    rights = json.loads((_PACKAGE / "etc/capabilities/tailover.json").read_text())["bounding"]
+    kept = [f"+{right.removeprefix('CAP_').lower()}" for right in rights]
+    return ["setpriv", "--no-new-privs", "--bounding-set", ",".join(["-all", *kept])]
 
 
 def _interface(name, device, up=True, metric=0, address=None, route=None):

@@ -89,7 +89,9 @@ pub fn misplaced(held: &Held, way: &str) -> Missing {
     };
     let families = Family::BOTH.into_iter();
     let families = families.filter(|f| *f == Family::V4 || held.ipv6(None));
-    missing.rules = families.flat_map(|f| base_rules(f, AHEAD_OF_MWAN3)).collect();
+    missing.rules = families
+        .flat_map(|f| base_rules(f, AHEAD_OF_MWAN3))
+        .collect();
     missing
 }
 

@@ -298,7 +298,12 @@ fn rules_at_the_wrong_place_get_companions_where_a_new_start_would_put_them() {
         .collect();
     assert_eq!(found.rules, expected);
     let words = found.words();
-    assert!(words.len() == 1 && words.iter().all(|w| w.contains("5200") && w.contains("eth1")));
+    assert!(
+        words.len() == 1
+            && words
+                .iter()
+                .all(|w| w.contains("5200") && w.contains("eth1"))
+    );
     // They count from then on, and come back when mwan3's stop has taken them.
     let mut both = behind.clone();
     both.rules.extend(expected.clone());
