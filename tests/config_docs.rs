@@ -150,7 +150,7 @@ fn rule(option: &Opt) -> String {
 fn init_script() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(INIT);
     let found = fs::read_to_string(path).expect("the init script");
-    let begin = "\tuci_load_validate tailover tailover \"$1\" \"$2\" \\\n";
+    let begin = "\tuci_load_validate tailover tailover \"${1:-main}\" \"${2:-}\" \\\n";
     let (before, rest) = found
         .split_once(begin)
         .expect("its call of uci_load_validate");
