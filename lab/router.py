@@ -61,6 +61,15 @@ table inet fw4 {
 """
 
 
+# Prints a script of the package; the programs only have to be there.
+_SCRIPT = """
+import pathlib, sys
+sys.path.insert(0, "tools/package")
+import recipe
+print(recipe.read(pathlib.Path(sys.argv[1]), "tailover").scripts[sys.argv[2]])
+"""
+
+
 class Router:
     """The router and a client in its LAN.
 
@@ -285,6 +294,23 @@ class Router:
         self._tailover_log = log.stat().st_size if log.exists() else 0
         self.tailover = self.host.spawn("tailover", [*_confined(), "/usr/sbin/tailover", "run"])
 
+    def script_of_package(self, name):
+        """The text of a maintainer script, as the feed's Makefile has it."""
+        program = [sys.executable, "-c", _SCRIPT, BIN, name]
+        environment = os.environ | {"SOURCE_DATE_EPOCH": "0"}
+        return subprocess.run(
+            list(map(str, program)), env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    def replace_tailover(self):
+        """New files in the places of the programs, as a package manager puts them there."""
+        fetch = TAILOVER_INSIDE.with_name("tailover-fetch")
+        for source in filter(Path.exists, (TAILOVER_INSIDE, fetch)):
+            program = self.sbin / source.name
+            new = program.with_suffix(".new")
+            shutil.copy(source, new)
+            new.replace(program)
+
     def log_of_tailover(self):
         """What the tailover that was started last has written."""
         with open(LOGS / "router-tailover.log", "rb") as log:
@@ -314,6 +340,8 @@ class Router:
         except subprocess.TimeoutExpired:
             process.kill()
         self.host.run(["/usr/sbin/tailover", "cleanup"], check=False)
+        # The history that it keeps for the next one.
+        self.host.sh("rm -rf /run/tailover")
 
     def _start_ubus(self):
         ubusd = shutil.which("ubusd") or BIN / "ubusd"

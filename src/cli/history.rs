@@ -32,7 +32,7 @@ impl History {
         }
         let episodes = answer["episodes"].as_array().cloned().unwrap_or_default();
         if episodes.is_empty() {
-            say("Nothing has happened since the daemon started.");
+            say("Nothing has happened since the router started, as far as the daemon knows.");
         }
         for e in &episodes {
             say(text(e).trim_end());

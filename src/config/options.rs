@@ -324,7 +324,7 @@ pub const OPTIONS: &[Opt] = &[
         name: "state_dir",
         kind: Kind::Path(|s| &mut s.state_dir),
         default: &["/var/run/tailover"],
-        help: "Where the lock is that keeps a second daemon from starting; on a router this is RAM.",
+        help: "Where the lock is that keeps a second daemon from starting, and the history over a stop; on a router this is RAM.",
         since: "0.1",
     },
     Opt {

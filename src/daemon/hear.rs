@@ -135,7 +135,7 @@ impl Daemon {
     fn answer(&mut self, call: Call) {
         match call.method.as_str() {
             "status" => self.reply(call, view::status(&self.core, self.now())),
-            "history" => self.reply(call, view::history(&self.core, self.now())),
+            "history" => self.reply(call, self.history()),
             "check" => self.answer_check(call),
             "recover" => {
                 let force = call.data.get("force").and_then(Value::bool) == Some(true);

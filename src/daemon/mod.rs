@@ -2,6 +2,7 @@
 
 mod act;
 mod hear;
+mod history;
 mod listen;
 mod look;
 mod words;
@@ -341,6 +342,12 @@ impl Daemon {
         self.began.elapsed()
     }
 
+    /// The past episodes, those of earlier runs too.
+    fn history(&self) -> serde_json::Value {
+        let own = view::history(&self.core, self.now());
+        history::with_earlier(&self.settings.state_dir, own, history::uptime())
+    }
+
     fn place(&self) -> Place {
         Place::new(&self.settings)
     }
@@ -391,6 +398,10 @@ impl Daemon {
             let last = crate::net::socket::within(GOODBYE, async { Ok(ubus.ping().await) });
             // A ubusd that does not answer now cannot be told anything.
             let _ = last.await;
+        }
+        let dir = &self.settings.state_dir;
+        if let Err(e) = history::save(dir, &self.history(), history::uptime()) {
+            warn!(target: LOG, "the history is not kept: {}: {e}", dir.display());
         }
         info!(target: LOG, "tailover has ended");
     }
