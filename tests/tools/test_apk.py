@@ -19,6 +19,7 @@ sys.dont_write_bytecode = True
 import adb  # noqa: E402
 import adb_reader  # noqa: E402
 import apk  # noqa: E402
+import feed  # noqa: E402
 import recipe  # noqa: E402
 
 # What `apk adbdump` of apk-tools 3.0.6 has printed of fixture().
@@ -179,6 +180,24 @@ class RealApk(unittest.TestCase):
         # The identity is a digest of the bytes, and apk puts the same values at other places.
         dumps = [re.sub("  hashes: .*\n", "", self.apk("adbdump", file)) for file in (ours, own)]
         self.assertEqual(*dumps)
+
+    def test_unsigned_it_is_taken_only_when_asked_so_and_from_the_index_too(self):
+        channel = self.folder / "feed"
+        channel.mkdir()
+        bundle = channel / "ca-bundle-1-r1.apk"
+        self.apk("mkpkg", "-I", "name:ca-bundle", "-I", "version:1-r1", "-I", "arch:x86_64", "-o", bundle)
+        file = self.put(package()).rename(channel / apk.name(package(), "x86_64"))
+        words = ["add", "--initdb", "--arch", "x86_64", "--no-scripts", "--no-network"]
+        refused = [APK, *words, "--root", self.folder / "a", bundle, file]
+        done = subprocess.run(list(map(str, refused)), capture_output=True, text=True)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("UNTRUSTED", done.stdout + done.stderr)
+        feed.make(channel)
+        index = ["--repository", channel / "packages.adb", "tailover"]
+        root = self.folder / "b"
+        root.mkdir()
+        self.apk(*words, "--root", root, "--allow-untrusted", *index)
+        self.assertTrue((root / "usr/sbin/tailover").is_file())
 
     @unittest.skipUnless(os.geteuid() == 0 and shutil.which("busybox"), "needs root and busybox")
     def test_installed_upgraded_and_removed(self):
