@@ -57,9 +57,8 @@ pub(super) fn with_earlier(dir: &Path, mut history: Value, uptime: f64) -> Value
         Some(since) if since >= 0.0 => since,
         _ => return history,
     };
-    let earlier: Vec<Value> = episodes(&saved).iter().cloned().collect();
     if let Some(list) = history["episodes"].as_array_mut() {
-        for mut episode in earlier {
+        for mut episode in episodes(&saved).to_vec() {
             let ago = episode["began_ago"].as_f64();
             if let (Some(ago), true) = (ago, list.len() < MOST) {
                 episode["began_ago"] = json!(ago + since);
