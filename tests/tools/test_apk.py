@@ -45,6 +45,33 @@ def package(name="tailover", version=None):
     return recipe.Package(**{**vars(read), **changed})
 
 
+def furnish(root, *programs):
+    """A router's root for the packages' scripts: busybox, further programs, and OpenWrt's functions as far
+    as these scripts call them. What is called is in /calls."""
+    for name in ("bin", "dev", "etc", "lib", "tmp", "var/run/tailover"):
+        (root / name).mkdir(parents=True)
+    (root / "dev/null").touch()
+    for program in (shutil.which("busybox"), *programs):
+        shutil.copy(program, root / "bin")
+        # Debian's is not static.
+        needed = subprocess.run(["ldd", program], capture_output=True, text=True).stdout
+        for library in re.findall(r"(/\S+) \(0x", needed):
+            (root / library[1:]).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(library, root / library[1:])
+    for name in ("gzip", "rm", "sh", "sleep"):
+        (root / "bin" / name).symlink_to("busybox")
+    (root / "lib/functions.sh").write_text(
+        "usual() { echo \"$1 ${pkgname:-$(basename ${2%.*})} ${PKG_UPGRADE:-0}\" >>/calls; }\n"
+        "basename() { /bin/busybox basename $1; }\n"
+        'own() { [ ! -f "/usr/lib/opkg/info/tailover.$1-pkg" ] || ( . "/usr/lib/opkg/info/tailover.$1-pkg" ); }\n'
+        'add_group_and_user() { echo "users $pkgname" >>/calls; }\n'
+        'default_postinst() { usual postinst "$1"; own postinst; }\n'
+        'default_prerm() { own prerm; usual prerm "$1"; }\n'
+        'killall() { echo "killall $*" >>/calls; }\n'
+        "pidof() { return 1; }\n"
+    )
+
+
 def fixture():
     """A package with every kind of value that the writer makes: short and long texts, numbers of 28
     and of 32 bits, an empty file, a folder without files, dependencies with and without a version."""
@@ -202,24 +229,7 @@ class RealApk(unittest.TestCase):
     @unittest.skipUnless(os.geteuid() == 0 and shutil.which("busybox"), "needs root and busybox")
     def test_installed_upgraded_and_removed(self):
         root = self.folder / "root"
-        for name in ("bin", "etc/init.d", "lib", "var/run/tailover"):
-            (root / name).mkdir(parents=True)
-        shutil.copy(shutil.which("busybox"), root / "bin/busybox")
-        # Debian's is not static.
-        needed = subprocess.run(["ldd", root / "bin/busybox"], capture_output=True, text=True).stdout
-        for library in re.findall(r"(/\S+) \(0x", needed):
-            (root / library[1:]).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(library, root / library[1:])
-        for name in ("sh", "sleep", "rm"):
-            (root / "bin" / name).symlink_to("busybox")
-        # OpenWrt's own functions, as far as these scripts call them.
-        (root / "lib/functions.sh").write_text(
-            'add_group_and_user() { echo "users $pkgname" >>/calls; }\n'
-            'default_postinst() { echo "postinst $pkgname ${PKG_UPGRADE:-0}" >>/calls; }\n'
-            'default_prerm() { echo "prerm $pkgname ${PKG_UPGRADE:-0}" >>/calls; }\n'
-            'killall() { echo "killall $*" >>/calls; }\n'
-            "pidof() { return 1; }\n"
-        )
+        furnish(root)
         calls = root / "calls"
         bundle = self.folder / "bundle.apk"
         self.apk("mkpkg", "-I", "name:ca-bundle", "-I", "version:1-r1", "-I", "arch:x86_64", "-o", bundle)

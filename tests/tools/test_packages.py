@@ -23,7 +23,7 @@ import feed  # noqa: E402
 import ipk  # noqa: E402
 import recipe  # noqa: E402
 import targets  # noqa: E402
-from test_apk import package  # noqa: E402
+from test_apk import furnish, package  # noqa: E402
 
 
 class Folder(unittest.TestCase):
@@ -130,6 +130,69 @@ class Ipk(Folder):
         self.assertEqual(int(fields["Installed-Size"]), size)
         for script in ("postinst", "prerm", "postinst-pkg", "prerm-pkg"):
             self.assertTrue(os.access(control / script, os.X_OK), script)
+
+
+OPKG = shutil.which("opkg")
+
+
+@unittest.skipUnless(OPKG and os.geteuid() == 0 and shutil.which("busybox"),
+                     "needs `opkg` (OpenWrt's) on PATH, root and busybox")
+class RealOpkg(Folder):
+    """With the program itself, in a root of its own."""
+
+    def setUp(self):
+        super().setUp()
+        self.root = self.folder / "root"
+        furnish(self.root, OPKG)
+        for folder in ("etc/opkg", "var/lock", "usr/lib/opkg"):
+            (self.root / folder).mkdir(parents=True, exist_ok=True)
+        (self.root / "etc/opkg.conf").write_text("dest root /\nlists_dir ext /tmp\narch mips_24kc 10\n")
+
+    def opkg(self, *words):
+        """Runs opkg in the root; returns what it prints and what the scripts called."""
+        calls = self.root / "calls"
+        calls.write_text("")
+        command = ["chroot", self.root, f"/bin/{Path(OPKG).name}", *words]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, f"{words}: {done.stdout}{done.stderr}")
+        return done.stdout, calls.read_text()
+
+    def put(self, made):
+        """Writes a package into the root's /tmp; returns its path there."""
+        file = f"/tmp/{ipk.name(made, 'mips_24kc')}"
+        (self.root / file[1:]).write_bytes(ipk.make(made, "mips_24kc"))
+        return file
+
+    def test_installed_upgraded_and_removed(self):
+        made = package()
+        bundle = recipe.Package(**{**vars(made), "name": "ca-bundle", "depends": [], "conflicts": [],
+                                   "conffiles": [], "scripts": {}, "files": []})
+        self.opkg("install", self.put(bundle))
+        said, calls = self.opkg("install", self.put(made))
+        self.assertIn("Installing tailover", said)
+        self.assertEqual(calls, "postinst tailover 0\nkillall -s HUP ubusd\n")
+        for file in made.files:
+            self.assertEqual((self.root / file.path).read_bytes(), file.data)
+        config = self.root / "etc/config/tailover"
+        config.write_text("config tailover 'main'\n\toption hold '60'\n")
+        # The old package's prerm stops the service and must not clean up: the next one takes over.
+        _, calls = self.opkg("install", self.put(package(version="0.9.9-r1")))
+        self.assertEqual(calls, "prerm tailover 1\npostinst tailover 1\nkillall -s HUP ubusd\n")
+        self.assertIn("hold '60'", config.read_text())
+        self.assertIn("0.9.9-r1", self.opkg("list-installed")[0])
+        _, calls = self.opkg("remove", "tailover")
+        self.assertEqual(calls, "tailover cleanup\nprerm tailover 0\n")
+        found = {path for path in self.root.rglob("*tailover*") if path.is_file()}
+        # A changed setting stays; after an upgrade opkg takes what it finds there for its own.
+        self.assertLessEqual(found - set((self.root / "tmp").iterdir()), {config})
+
+    def test_another_routers_package_is_refused(self):
+        file = "/tmp/other.ipk"
+        (self.root / file[1:]).write_bytes(ipk.make(package(), "x86_64"))
+        command = ["chroot", self.root, f"/bin/{Path(OPKG).name}", "install", file]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertFalse((self.root / "usr/sbin/tailover").exists())
 
 
 class Feed(Folder):

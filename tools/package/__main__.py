@@ -41,15 +41,15 @@ def _run(said):
         yield f"{digest}  {file}"
         return
     out = said.out or recipe.ROOT / "target/packages" / said.target
-    makers = {"ipk": [ipk.make], "apk": [apk.make], "feed": [ipk.make, apk.make]}[said.what]
+    kinds = {"ipk": [ipk], "apk": [apk], "feed": [ipk, apk]}[said.what]
     programs = targets.programs(said.target, said.variant)
     package = recipe.read(programs, {"full": "tailover", "mini": "tailover-mini"}[said.variant])
     for arch in targets.arches(said.target):
         folder = out / arch
         folder.mkdir(parents=True, exist_ok=True)
-        for maker in makers:
-            file = folder / maker.__globals__["name"](package, arch)
-            file.write_bytes(maker(package, arch))
+        for kind in kinds:
+            file = folder / kind.name(package, arch)
+            file.write_bytes(kind.make(package, arch))
             yield f"package: {file}, {file.stat().st_size} bytes"
         if said.what == "feed":
             yield from feed.make(folder)
