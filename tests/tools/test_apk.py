@@ -63,7 +63,7 @@ def furnish(root, *programs):
     (root / "lib/functions.sh").write_text(
         "usual() { echo \"$1 ${pkgname:-$(basename ${2%.*})} ${PKG_UPGRADE:-0}\" >>/calls; }\n"
         "basename() { /bin/busybox basename $1; }\n"
-        'own() { [ ! -f "/usr/lib/opkg/info/tailover.$1-pkg" ] || ( . "/usr/lib/opkg/info/tailover.$1-pkg" ); }\n'
+        'own() { local file="/usr/lib/opkg/info/tailover.$1-pkg"; [ ! -f "$file" ] || ( . "$file" ); }\n'
         'add_group_and_user() { echo "users $pkgname" >>/calls; }\n'
         'default_postinst() { usual postinst "$1"; own postinst; }\n'
         'default_prerm() { own prerm; usual prerm "$1"; }\n'

@@ -78,7 +78,8 @@ class Makefile(Folder):
         broken = self.folder / "net/tailover"
         shutil.copytree(recipe.FEED, broken)
         makefile = broken / "Makefile"
-        makefile.write_text(makefile.read_text().replace("$(INSTALL_CONF) ./files", "$(INSTALL_CONF) ./filse"))
+        wrong = makefile.read_text().replace("$(INSTALL_CONF) ./files", "$(INSTALL_CONF) ./filse")
+        makefile.write_text(wrong)
         self.addCleanup(setattr, recipe, "FEED", recipe.FEED)
         recipe.FEED = broken
         with self.assertRaisesRegex(recipe.Wrong, "filse"):
