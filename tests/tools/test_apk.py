@@ -226,6 +226,17 @@ class RealApk(unittest.TestCase):
         self.apk(*words, "--root", root, "--allow-untrusted", *index)
         self.assertTrue((root / "usr/sbin/tailover").is_file())
 
+    def test_only_one_variant_can_be_there(self):
+        full = self.put(recipe.Package(**{**vars(package()), "depends": []}))
+        mini = self.put(package("tailover-mini"))
+        root = self.folder / "root"
+        root.mkdir()
+        words = ["--root", root, "--arch", "x86_64", "--no-scripts", "--no-network", "--allow-untrusted"]
+        self.apk("add", *words, "--initdb", full)
+        second = subprocess.run(list(map(str, [APK, "add", *words, mini])), capture_output=True, text=True)
+        self.assertNotEqual(second.returncode, 0)
+        self.assertIn("conflicts: tailover", second.stdout + second.stderr)
+
     @unittest.skipUnless(os.geteuid() == 0 and shutil.which("busybox"), "needs root and busybox")
     def test_installed_upgraded_and_removed(self):
         root = self.folder / "root"

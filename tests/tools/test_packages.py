@@ -188,13 +188,27 @@ class RealOpkg(Folder):
         # A changed setting stays, and so does what the upgrade has put beside it.
         self.assertEqual(found, {config, config.with_name("tailover-opkg")})
 
-    def test_another_routers_package_is_refused(self):
-        file = "/tmp/other.ipk"
-        (self.root / file[1:]).write_bytes(ipk.make(package(), "x86_64"))
+    def refuses(self, file):
+        """Has opkg install what it must not; returns why it does not."""
         command = ["chroot", self.root, f"/bin/{Path(OPKG).name}", "install", file]
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
         self.assertNotEqual(done.returncode, 0)
+        return done.stderr
+
+    def test_another_routers_package_is_refused(self):
+        file = "/tmp/other.ipk"
+        (self.root / file[1:]).write_bytes(ipk.make(package(), "x86_64"))
+        self.refuses(file)
         self.assertFalse((self.root / "usr/sbin/tailover").exists())
+
+    def test_only_one_variant_can_be_there(self):
+        full, mini = package("tailover"), package("tailover-mini")
+        full = recipe.Package(**{**vars(full), "depends": []})
+        self.opkg("install", self.put(mini))
+        self.assertIn("conflict", self.refuses(self.put(full)))
+        self.opkg("remove", "tailover-mini")
+        self.opkg("install", self.put(full))
+        self.assertIn("already provided by", self.refuses(self.put(mini)))
 
 
 class Feed(Folder):
