@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps lint unit shell static lab-parts demo scenarios test clean
+.PHONY: help deps lint unit shell static lab-parts demo scenarios test clean ipk apk feed dist
 
 # The lab's binaries: the programs as they are shipped, the doubles of OpenWrt's own, and the prober alone.
 LAB_BIN := target/lab/bin
@@ -13,7 +13,8 @@ EXAMPLE := bursts
 
 # Every shell file, by its first line where the name does not tell.
 SCRIPTS := $(wildcard tools/*.sh tests/shell/*.sh tests/shell/lib/*.sh lab/*.sh lab/run) .ci/run \
-	openwrt/files/etc/init.d/tailover openwrt/files/etc/hotplug.d/iface/90-tailover
+	openwrt/net/tailover/test.sh $(addprefix openwrt/net/tailover/files/etc/, init.d/tailover \
+	hotplug.d/iface/90-tailover hotplug.d/ntp/90-tailover uci-defaults/90-tailover)
 
 # The lab's Go parts are built with a Go that is new enough; OpenWrt's names are in sbin.
 LAB = PATH="$$(tools/go.sh):$$PATH:/usr/sbin:/sbin" python3 -m lab
@@ -33,11 +34,27 @@ lint: ## formatting, clippy and shellcheck
 unit: ## the tests that need neither network nor root
 	cargo test --locked --workspace
 
-shell: ## the tests of the shell scripts
+shell: ## the tests of the shell scripts and of the tools
 	@for test in tests/shell/*.sh; do echo "shell: $$test"; busybox ash "$$test"; done
+	python3 -m unittest discover -s tests/tools
 
 static: ## the static binaries for this machine's CPU, target/static/tailover and tailover-fetch
 	@tools/static.sh
+
+# Of binaries that are built already: `make static`, or tools/static.sh [--mini] TARGET.
+PACK = python3 tools/package $@ $(if $(TARGET),--target $(TARGET)) $(if $(VARIANT),--variant $(VARIANT))
+
+ipk: ## packages for opkg (OpenWrt 24.10) of TARGET=... (this machine's), VARIANT=mini; in target/packages
+	@$(PACK)
+
+apk: ## the same for apk (OpenWrt 25.12)
+	@$(PACK)
+
+feed: ## both, with an index of each architecture's folder
+	@$(PACK)
+
+dist: ## the source tarball that the OpenWrt feed names, and its SHA-256
+	@$(PACK)
 
 lab-parts: static ## what the lab is made of: tailscale, headscale, derper, doubles
 	@# In the profile of the unit tests, which have built most of it already.

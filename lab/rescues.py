@@ -6,9 +6,11 @@ import time
 
 from . import plan
 from .hosts import wait_until
+from .session import Session
 from .steps import (
     Failed,
     PATIENCE,
+    TAILOVER_CONFIG,
     await_quiet,
     expect,
     expect_back,
@@ -398,15 +400,69 @@ def stopped_while_open(world):
     world.isp1.restore()
     world.router.connected(plan.ISP1)
 
-    def open_again():
-        first = next(u for u in status(world)["uplinks"] if u["device"] == plan.ISP1.device)
-        return all(first[family]["verdict"] == "open" for family in ("ipv4", "ipv6"))
-
-    wait_until(open_again, PATIENCE, "the first uplink's verdict")
+    wait_until(lambda: _first_open(world), PATIENCE, "the first uplink's verdict")
     expect(world.router.traces_of_tailover(), "went back before the hold")
     _terminate(world)
     left = world.router.traces_of_tailover()
     expect(not left, f"left behind: {left}")
+    return "nothing left"
+
+
+def _first_open(world):
+    first = next(u for u in status(world)["uplinks"] if u["device"] == plan.ISP1.device)
+    return all(first[family]["verdict"] == "open" for family in ("ipv4", "ipv6"))
+
+
+def upgrade_while_steered(world):
+    """An upgrade of the daemon, while it steers and again when the first uplink is open, does not cut
+    a TCP session that comes in over the tailnet."""
+    start_tailover(world, "\toption hold '600'\n")
+    expect_back(fail_over(world, "tailover"))
+    await_quiet(world)
+    session = Session(world.router.host, world.peer.host, world.node.addresses()[0])
+    try:
+        wait_until(session.alive, 10, "a session from the peer")
+        dark = _upgrade(world, session)
+        expect("taken over" in world.router.log_of_tailover(), "the steering was not taken over")
+        expect("F1-pinned-route" in named_before(world), "the history was lost")
+        expect(world.marked_device() == plan.ISP2.device, "the mark has left the second uplink")
+        world.isp1.restore()
+        world.router.connected(plan.ISP1)
+        wait_until(lambda: _first_open(world), PATIENCE, "the first uplink's verdict")
+        light = _upgrade(world, session)
+        expect(not world.router.traces_of_tailover(), "steered again although main is open")
+    finally:
+        session.close()
+    return f"worst gap of the session {dark:.1f} s while dark, {light:.1f} s while open"
+
+
+def _upgrade(world, session):
+    """What an upgrade does: stop, a new file in the program's place, start. Returns the session's
+    longest gap until the daemon is quiet again."""
+    since = time.monotonic()
+    _terminate(world)
+    world.router.replace_tailover()
+    world.router.start_tailover(TAILOVER_CONFIG + "\toption hold '600'\n")
+    await_quiet(world)
+    linger(1)
+    expect(session.alive(), "the session was cut")
+    gap = session.worst_gap(since, time.monotonic())
+    expect(gap <= 1.0, f"the session paused for {gap:.1f} s")
+    return gap
+
+
+def removed_while_dead(world):
+    """The package's removal takes the steering away although the daemon was killed."""
+    start_tailover(world)
+    expect_back(fail_over(world, "tailover"))
+    await_quiet(world)
+    world.router.tailover.kill()
+    world.router.tailover.wait()
+    expect(world.router.traces_of_tailover(), "the steering went with the daemon")
+    world.router.host.run(["sh", "-c", world.router.script_of_package("prerm")])
+    left = world.router.traces_of_tailover()
+    expect(not left, f"left behind: {left}")
+    expect(not world.router.host.path("/run/tailover").exists(), "its state is still there")
     return "nothing left"
 
 

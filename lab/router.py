@@ -14,6 +14,9 @@ from .hosts import Host, link, wait_until
 from .mwan3 import Mwan3
 from .paths import BIN, LOGS, STATE, TAILOVER_INSIDE, TREE, TREE_INSIDE
 
+# The package's files, as they lie on a router.
+_PACKAGE = TREE / "openwrt/net/tailover/files"
+
 _SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 # tailscaled reads openwrt_version and config/mwan3 once, at its start, to choose
@@ -58,6 +61,15 @@ table inet fw4 {
 """
 
 
+# Prints a script of the package; the programs only have to be there.
+_SCRIPT = """
+import pathlib, sys
+sys.path.insert(0, "tools/package")
+import recipe
+print(recipe.read(pathlib.Path(sys.argv[1]), "tailover").scripts[sys.argv[2]])
+"""
+
+
 class Router:
     """The router and a client in its LAN.
 
@@ -89,7 +101,7 @@ class Router:
 
     def _install(self):
         """Gives the router a /usr/sbin of its own, and the package's files."""
-        scripts = TREE / "openwrt" / "files" / "etc" / "hotplug.d"
+        scripts = _PACKAGE / "etc" / "hotplug.d"
         if scripts.is_dir():
             shutil.copytree(scripts, self.host.etc / "hotplug.d", dirs_exist_ok=True)
         sbin = self.sbin
@@ -285,7 +297,24 @@ class Router:
         self.host.write("config/tailover", config)
         log = LOGS / "router-tailover.log"
         self._tailover_log = log.stat().st_size if log.exists() else 0
-        self.tailover = self.host.spawn("tailover", ["/usr/sbin/tailover", "run"])
+        self.tailover = self.host.spawn("tailover", [*_confined(), "/usr/sbin/tailover", "run"])
+
+    def script_of_package(self, name):
+        """The text of a maintainer script, as the feed's Makefile has it."""
+        program = [sys.executable, "-c", _SCRIPT, BIN, name]
+        environment = os.environ | {"SOURCE_DATE_EPOCH": "0"}
+        return subprocess.run(
+            list(map(str, program)), env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    def replace_tailover(self):
+        """New files in the places of the programs, as a package manager puts them there."""
+        fetch = TAILOVER_INSIDE.with_name("tailover-fetch")
+        for source in filter(Path.exists, (TAILOVER_INSIDE, fetch)):
+            program = self.sbin / source.name
+            new = program.with_suffix(".new")
+            shutil.copy(source, new)
+            new.replace(program)
 
     def log_of_tailover(self):
         """What the tailover that was started last has written."""
@@ -316,6 +345,8 @@ class Router:
         except subprocess.TimeoutExpired:
             process.kill()
         self.host.run(["/usr/sbin/tailover", "cleanup"], check=False)
+        # The history that it keeps for the next one.
+        self.host.sh("rm -rf /run/tailover")
 
     def _start_ubus(self):
         ubusd = shutil.which("ubusd") or BIN / "ubusd"
@@ -395,6 +426,17 @@ class Router:
                     entry["inactive"]["route"], entry["route"] = entry["route"], []
             interfaces += [wan6] if shape == "v6 only" else [wan, wan6]
         return interfaces
+
+
+def _confined():
+    """What stands before the daemon's command so that it has the rights that procd leaves it.
+
+    ujail takes them from the same file (jail/capabilities.c of procd); all that is run by the
+    daemon has no others either.
+    """
+    rights = json.loads((_PACKAGE / "etc/capabilities/tailover.json").read_text())["bounding"]
+    kept = [f"+{right.removeprefix('CAP_').lower()}" for right in rights]
+    return ["setpriv", "--no-new-privs", "--bounding-set", ",".join(["-all", *kept])]
 
 
 def _interface(name, device, up=True, metric=0, address=None, route=None):

@@ -1,6 +1,7 @@
-//! Keeps docs/options.md and the shipped /etc/config/tailover equal to the table of options.
+//! Keeps docs/options.md, the shipped /etc/config/tailover and what the init script tells procd of the
+//! options equal to the table of options.
 //!
-//! `UPDATE_DOCS=1 cargo test --test config_docs` writes both anew.
+//! `UPDATE_DOCS=1 cargo test --test config_docs` writes all three anew.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +9,8 @@ use std::path::Path;
 use tailover::config::options::{Kind, Opt, OPTIONS};
 use tailover::config::{parse, Settings};
 
-const SHIPPED: &str = "openwrt/files/etc/config/tailover";
+const INIT: &str = "openwrt/net/tailover/files/etc/init.d/tailover";
+const SHIPPED: &str = "openwrt/net/tailover/files/etc/config/tailover";
 
 /// Compares a file of the repository with what it should be, or writes it.
 fn keep(path: &str, expected: &str) {
@@ -122,6 +124,45 @@ fn the_options_page_is_made_from_the_table() {
 #[test]
 fn the_shipped_file_is_made_from_the_table() {
     keep(SHIPPED, &shipped());
+}
+
+/// The option as OpenWrt's validate_data takes it: its type and default (validate/validate.c of
+/// ubox). Where that knows no fitting type it is a string: the daemon itself says what is wrong.
+fn rule(option: &Opt) -> String {
+    let kind = match &option.kind {
+        // Its bool lacks two of the words of `config_get_bool`.
+        Kind::Switch(_) => "or(bool,\"enabled\",\"disabled\")".to_owned(),
+        Kind::Level(_) => r#"or("error","warn","info","debug","trace")"#.to_owned(),
+        // Its `range` takes whole numbers only.
+        Kind::Seconds { .. } => "ufloat".to_owned(),
+        Kind::Number { min, max, .. } => format!("range({min},{max})"),
+        Kind::Cures(_) => r#"list(or("steer","nudge","renew","mend","restart"))"#.to_owned(),
+        kind if kind.is_list() => "list(string)".to_owned(),
+        _ => "string".to_owned(),
+    };
+    let default = match (&option.kind, option.default) {
+        (kind, [value]) if !kind.is_list() => format!(":{value}"),
+        _ => String::new(),
+    };
+    format!("'{}:{kind}{default}'", option.name)
+}
+
+fn init_script() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(INIT);
+    let found = fs::read_to_string(path).expect("the init script");
+    let begin = "\tuci_load_validate tailover tailover \"${1:-main}\" \"${2:-}\" \\\n";
+    let (before, rest) = found
+        .split_once(begin)
+        .expect("its call of uci_load_validate");
+    let (_, after) = rest.split_once("\n}\n").expect("the function's end");
+    let rules: Vec<String> = OPTIONS.iter().map(rule).collect();
+    let rules = rules.join(" \\\n\t\t");
+    format!("{before}{begin}\t\t{rules}\n}}\n{after}")
+}
+
+#[test]
+fn the_init_script_tells_procd_of_every_option() {
+    keep(INIT, &init_script());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `tailover hotplug`: relays an event of netifd or mwan3 to the daemon, and never holds it up.
+//! `tailover hotplug`: relays an event of netifd, mwan3 or ntpd to the daemon, and never holds it up.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

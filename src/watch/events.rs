@@ -46,7 +46,7 @@ pub fn device_notification(method: &str, data: &Value) -> Option<Event> {
     }
 }
 
-/// What `tailover hotplug` relayed from /etc/hotplug.d/iface.
+/// What `tailover hotplug` relayed from /etc/hotplug.d/iface, or from ntp there.
 ///
 /// # Errors
 /// Says which value is missing.
@@ -58,6 +58,12 @@ pub fn hotplug(data: &Value) -> Result<Event, &'static str> {
     }
     if !is_name(interface) {
         return Err("interface is missing or no name");
+    }
+    // What busybox's ntpd calls the moment in which it trusts its time (networking/ntpd.c). Nothing
+    // that needs a certificate could be judged before, so everything is looked at anew.
+    if action == "stratum" {
+        let what = "NTP has set the clock".to_string();
+        return Ok(Event::Changed { what });
     }
     Ok(interface_event("hotplug", action, interface))
 }
@@ -170,6 +176,13 @@ mod tests {
         let stopped = json!({ "tailscale": {} });
         let stopped = Value::Table(table_from_json(&stopped));
         assert_eq!(service_kept(&stopped, "tailscale"), None);
+    }
+
+    #[test]
+    fn the_clock_is_no_interface() {
+        let data = json!({ "action": "stratum", "interface": "ntp" });
+        let heard = hotplug(&Value::Table(table_from_json(&data)));
+        assert!(matches!(heard, Ok(Event::Changed { what }) if what == "NTP has set the clock"));
     }
 
     #[test]

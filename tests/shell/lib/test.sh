@@ -5,7 +5,7 @@
 set -eu
 
 ROOT="$(cd "$(dirname "$0")/../.." && pwd)"
-FILES="$ROOT/openwrt/files"
+FILES="$ROOT/openwrt/net/tailover/files"
 WORK="$(mktemp -d)"
 trap 'rm -rf "$WORK"' EXIT
 CALLS="$WORK/calls"
