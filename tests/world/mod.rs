@@ -578,7 +578,6 @@ impl World {
                 }),
                 metered: self.metered == Some(i),
                 vpn: is_tunnel(i),
-                ..Uplink::default()
             })
             .collect();
         uplinks.sort_by_key(|u| u.vpn);
