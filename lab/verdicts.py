@@ -104,7 +104,7 @@ def clock_before_certificates(world):
     ports = world.node.control_ports() | world.node.relay_ports()
     world.internet.ahead(True)
     try:
-        _look(world)
+        _look(world, wrong=True)
         wait_until(lambda: faults(world) == ["clock-wrong"], PATIENCE, "clock-wrong as the only fault")
         named = time.monotonic() - begun
         (fault,) = status(world)["faults"]
@@ -129,7 +129,7 @@ def dark_with_a_wrong_clock(world):
     start_tailover(world)
     world.internet.ahead(True)
     try:
-        _look(world)
+        _look(world, wrong=True)
         wait_until(lambda: faults(world) == ["clock-wrong"], PATIENCE, "clock-wrong as the only fault")
         broken = time.monotonic()
         world.isp1.blackhole()
@@ -166,7 +166,8 @@ def _left(world, fault):
     start_tailover(world, f"\tlist target 'derp'\n\tlist target 'tcp:{plan.IPIFY[0]}:443'\n")
     figures = fail_over(world, "tailover", fault)
     expect_back(figures)
-    # The uplink that was left has to prove itself anew.
+    # The uplink that was left has to prove itself anew; not while the episode is under way.
+    await_quiet(world)
     _look(world)
     wait_until(lambda: _verdict(world, plan.ISP1) == "portal", PATIENCE, "wan's verdict portal")
     linger(5)
@@ -197,10 +198,9 @@ def bursts_under_loss(world):
     return f"verdicts of 200 bursts: {counts}"
 
 
-def _look(world):
-    """Has tailover look at everything now, as the owner can."""
-    # It fails where it ends with a fault, which is what some wait for.
-    world.router.host.run(["tailover", "recover"], check=False)
+def _look(world, wrong=False):
+    """Has tailover look at everything now, as the owner can; `wrong`: it may find a fault at once."""
+    world.router.host.run(["tailover", "recover"], check=not wrong)
 
 
 def _verdict(world, isp):
