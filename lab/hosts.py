@@ -111,6 +111,15 @@ class Host:
         self.children.append(child)
         return child
 
+    def close(self):
+        """Ends the host with all that runs in it; its name is free again."""
+        for child in self.children:
+            child.kill()
+            child.wait()
+        self._holder.kill()
+        self._holder.wait()
+        shutil.rmtree(self.etc.parent)
+
     def sysctl(self, **values):
         """Sets values below /proc/sys/net; `__` stands for the slash."""
         for key, value in values.items():

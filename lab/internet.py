@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import datetime, timedelta, timezone
 
 from . import plan
 from .hosts import Host, link, wait_until
@@ -10,6 +11,23 @@ from .paths import BIN, STATE, TREE_INSIDE
 
 CA_FILE = STATE / "ca.pem"
 _DATABASE = "/run/headscale.db"
+
+# ca(1), which alone of openssl's commands can date a certificate ahead.
+_CA = """
+[ca]
+default_ca = lab
+[lab]
+database = ca.index
+certificate = ca.pem
+private_key = ca.key
+new_certs_dir = .
+default_md = sha256
+rand_serial = yes
+unique_subject = no
+policy = any
+[any]
+commonName = supplied
+"""
 
 # --no-daemon also keeps it from changing its groups, which a user namespace of
 # one user does not allow.
@@ -21,6 +39,7 @@ class Internet:
 
     def __init__(self):
         make_certificates()
+        self._fronts = []
         trust = trusted()
         self.net = Host("net", trust)
         self.headscale = Host("headscale", trust | _headscale_files())
@@ -53,35 +72,51 @@ class Internet:
             (host, v4, v6) for host, (_, v4, v6) in zip(self.derps, plan.DERPS.values())
         ]
         for host, v4, v6 in servers:
-            link(self.net, f"to-{host.name}", host, "eth0")
-            self.net.sh(f"ip link set to-{host.name} master services")
-            host.sh(
-                f"ip address add {v4}/24 dev eth0\n"
-                f"ip address add {v6}/64 dev eth0\n"
-                f"ip route add default via {plan.SERVICES_V4}.1\n"
-                f"ip route add default via {plan.SERVICES_V6}:1\n"
-            )
+            self.place(host, v4, v6)
+
+    def place(self, host, v4, v6):
+        """Cables a server to the network of the services, with these addresses."""
+        link(self.net, f"to-{host.name}", host, "eth0")
+        self.net.sh(f"ip link set to-{host.name} master services")
+        host.sh(
+            f"ip address add {v4}/24 dev eth0\n"
+            f"ip address add {v6}/64 dev eth0 nodad\n"
+            f"ip route add default via {plan.SERVICES_V4}.1\n"
+            f"ip route add default via {plan.SERVICES_V6}:1\n"
+        )
 
     def _serve(self):
-        names = {plan.HEADSCALE_NAME: plan.HEADSCALE, plan.IPIFY_NAME: plan.IPIFY}
+        self._resolve({plan.HEADSCALE_NAME: plan.HEADSCALE, plan.IPIFY_NAME: plan.IPIFY})
+        web = [sys.executable, "-m", "lab.web", "address", "--cert", STATE / "ipify.pem"]
+        self.net.spawn("ipify", ["env", "-C", TREE_INSIDE, *web, *plan.IPIFY])
+        for host, (name, v4, _) in zip(self.derps, plan.DERPS.values()):
+            host.spawn(
+                "derper",
+                [BIN / "derper", "-c", "/run/derper.key", "-certmode", "manual"]
+                + ["-certdir", STATE / name, "-hostname", v4, "-a", ":443"],
+            )
+        self._start_control()
+
+    def _resolve(self, names):
         # Longer than any run: whether the router still knows a name is a
         # scenario's choice (Router.forget_names), not a matter of the hour.
         dns = ["--no-resolv", "--local-ttl=86400"]
         dns += [f"--listen-address={address}" for address in plan.PUBLIC_DNS]
-        dns += [f"--host-record={name},{','.join(both)}" for name, both in names.items()]
+        dns += [f"--host-record={name},{','.join(all_of)}" for name, all_of in names.items()]
         dns += [f"--address=/{n}/{a}" for n in plan.NAMES_TO_NOWHERE for a in plan.NOWHERE]
         # What nobody has put here does not exist.
         dns += ["--address=/#/"]
-        self.net.spawn("dns", _DNSMASQ + dns)
-        web = [sys.executable, "-m", "lab.web", "address", "--cert", STATE / "ipify.pem"]
-        self.net.spawn("ipify", ["env", "-C", TREE_INSIDE, *web, *plan.IPIFY])
-        for host, (_, v4, _) in zip(self.derps, plan.DERPS.values()):
-            host.spawn(
-                "derper",
-                [BIN / "derper", "-c", "/run/derper.key", "-certmode", "manual"]
-                + ["-certdir", "/run/certs", "-hostname", v4, "-a", ":443"],
-            )
-        self._start_control()
+        self._dns = self.net.spawn("dns", _DNSMASQ + dns)
+
+    def control_without_ipv6(self, wanted):
+        """The control server has IPv4 alone, in the names too; or both again."""
+        self._dns.kill()
+        self._dns.wait()
+        control = plan.HEADSCALE[:1] if wanted else plan.HEADSCALE
+        self._resolve({plan.HEADSCALE_NAME: control, plan.IPIFY_NAME: plan.IPIFY})
+        # Who is connected learns at once that nobody is there any more.
+        rule = f"FORWARD -p tcp -d {plan.HEADSCALE[1]} -j REJECT --reject-with tcp-reset"
+        self.net.sh(f"ip6tables {'-I' if wanted else '-D'} {rule}", check=wanted)
 
     def _start_control(self):
         self._control = self.headscale.spawn("headscale", [BIN / "headscale", "serve"])
@@ -123,6 +158,37 @@ class Internet:
         self.headscale.run(["env", "-C", TREE_INSIDE, *crowd])
         self._start_control()
         wait_until(lambda: _listens(self.headscale, 443), 60, "the control server")
+
+    def ahead(self, wanted):
+        """Certificates of the control server and the relays that are valid only ten days from now,
+        to whoever connects; or the right ones again. What is connected stays so."""
+        verb = "-I" if wanted else "-D"
+        servers = {"headscale": plan.HEADSCALE} | {name: both for name, *both in plan.DERPS.values()}
+        if wanted and not self._fronts:
+            begin = datetime.now(timezone.utc) + timedelta(days=10)
+            for name, addresses in servers.items():
+                label = plan.HEADSCALE_NAME if name == "headscale" else addresses[0]
+                _issue(f"{name}-ahead", label, addresses, begin)
+        lines = []
+        for port, (name, addresses) in enumerate(servers.items(), 8443):
+            if wanted:
+                front = [sys.executable, "-m", "lab.front", STATE / f"{name}-ahead.pem", port]
+                self._fronts.append(
+                    self.net.spawn(f"front-{name}", ["env", "-C", TREE_INSIDE, *front, addresses[0]])
+                )
+            # NAT is asked for the first packet of a flow only. `net` is the servers' gateway.
+            for tool, address in zip(("iptables", "ip6tables"), addresses):
+                rule = f"PREROUTING -p tcp -d {address} --dport 443 -j REDIRECT --to-ports {port}"
+                lines.append(f"{tool} -t nat {verb} {rule}")
+        if wanted:
+            for port in range(8443, 8443 + len(servers)):
+                wait_until(lambda: _listens(self.net, port), 10, f"a front on port {port}")
+        self.net.sh("\n".join(lines))
+        if not wanted:
+            for process in self._fronts:
+                process.kill()
+                process.wait()
+            self._fronts = []
 
     def control_down(self):
         """The control server's network goes silent; the relays stay."""
@@ -173,32 +239,53 @@ def trusted(resolver=None):
 
 
 def make_certificates():
-    """A CA and the certificates it gives to headscale.lab and api.ipify.org."""
-    names = {"headscale": (plan.HEADSCALE_NAME, plan.HEADSCALE), "ipify": (plan.IPIFY_NAME, plan.IPIFY)}
+    """A CA and the certificates that it gives to headscale.lab, api.ipify.org and the relays."""
     script = """
-        key() { openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$1" 2>/dev/null; }
-        cd "$0"
-        key ca.key
-        openssl req -x509 -new -key ca.key -subj "/CN=lab CA" -days 30 -out ca.pem
+        openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out ca.key 2>/dev/null
+        openssl req -x509 -new -key ca.key -subj "/CN=lab CA" -days 60 -out ca.pem
     """
-    for file, (name, addresses) in names.items():
-        alternatives = ",".join([f"DNS:{name}"] + [f"IP:{address}" for address in addresses])
-        script += f"""
-        key {file}.key
-        openssl req -new -key {file}.key -subj "/CN={name}" |
-            openssl x509 -req -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 \
-                -extfile {file}.ext -out {file}.crt 2>/dev/null
+    _openssl(script)
+    (STATE / "ca.cnf").write_text(_CA)
+    # A file of its own: ca(1) renames what it is given.
+    (STATE / "ca.index").touch()
+    now = datetime.now(timezone.utc)
+    _issue("headscale", plan.HEADSCALE_NAME, plan.HEADSCALE, now)
+    _issue("ipify", plan.IPIFY_NAME, plan.IPIFY, now)
+    for name, v4, v6 in plan.DERPS.values():
+        # As derper looks for it: by its -hostname.
+        (STATE / name).mkdir()
+        _issue(f"{name}/{v4}", v4, (v4, v6), now)
+
+
+def _issue(file, name, addresses, begin):
+    """Makes FILE.key, FILE.crt and FILE.pem, which is both; valid for 20 days from `begin`."""
+    alternatives = [f"IP:{address}" for address in addresses]
+    if name not in addresses:
+        alternatives.append(f"DNS:{name}")
+    (STATE / f"{file}.ext").write_text(f"subjectAltName={','.join(alternatives)}\n")
+    # A clock that is not quite the same everywhere is no fault.
+    first, last = begin - timedelta(hours=1), begin + timedelta(days=20)
+    dates = [f"{when:%Y%m%d%H%M%SZ}" for when in (first, last)]
+    _openssl(
+        f"""
+        openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {file}.key 2>/dev/null
+        openssl req -new -key {file}.key -subj "/CN={name}" -out {file}.csr
+        openssl ca -batch -notext -config ca.cnf -in {file}.csr -out {file}.crt \\
+            -extfile {file}.ext -startdate {dates[0]} -enddate {dates[1]} 2>/dev/null
         cat {file}.crt {file}.key > {file}.pem
         """
-        (STATE / f"{file}.ext").write_text(f"subjectAltName={alternatives}\n")
-    subprocess.run(["sh", "-ec", script, str(STATE)], check=True)
+    )
+
+
+def _openssl(script):
+    subprocess.run(["sh", "-ec", script], cwd=STATE, check=True)
 
 
 def _headscale_files():
     regions = {}
     for number, (name, v4, v6) in plan.DERPS.items():
         node = {"name": f"{number}a", "regionid": number, "hostname": v4, "ipv4": v4, "ipv6": v6}
-        node |= {"stunport": 3478, "derpport": 443, "insecurefortests": True, "canport80": True}
+        node |= {"stunport": 3478, "derpport": 443, "canport80": True}
         regions[number] = {"regionid": number, "regioncode": name, "regionname": name, "nodes": [node]}
     # Both relays are equally near. Without a preference the home would be a toss-up.
     scores = {number: 1.0 if number == min(plan.DERPS) else 10.0 for number in plan.DERPS}

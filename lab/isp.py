@@ -4,6 +4,7 @@ Strict as carrier-grade NAT is: packets with a foreign source address and TCP
 that it has not seen begin are dropped without a word.
 """
 
+import signal
 import sys
 
 from . import internet, plan
@@ -72,6 +73,29 @@ _HELLO6 = "-p tcp --dport 443 -m u32 --u32 52>>26&0x3C@40>>24=0x16"
 _PORTALS = {"portal": (80, 443), "redirect": (8080, 8443), "mute": (9080, 9443)}
 
 
+# TAYGA translates each address of the pool to an IPv6 address and back; NAT44 does the rest.
+_TAYGA = f"""
+tun-device nat64
+ipv4-addr {plan.NAT64_POOL}.1
+prefix {plan.NAT64}/96
+dynamic-pool {plan.NAT64_POOL}.0/24
+data-dir /run
+"""
+
+_NAT64 = f"""
+tayga --mktun --config /etc/tayga.conf >/dev/null
+ip link set nat64 up
+ip route add {plan.NAT64_POOL}.0/24 dev nat64
+ip -6 route add {plan.NAT64}/96 dev nat64
+iptables -t nat -A POSTROUTING -o up0 -s {plan.NAT64_POOL}.0/24 -j SNAT --to-source {{public}}
+"""
+
+_NO_NAT64 = f"""
+iptables -t nat -D POSTROUTING -o up0 -s {plan.NAT64_POOL}.0/24 -j SNAT --to-source {{public}}
+tayga --rmtun --config /etc/tayga.conf >/dev/null
+"""
+
+
 class IspHost:
     """One running ISP. Each fault lasts until `restore`."""
 
@@ -81,9 +105,12 @@ class IspHost:
         # Its resolver asks the public ones, its customers ask it.
         self.host = Host(spec.name, internet.trusted())
         self._net = net
+        self._resolver = None
+        self._translator = None
 
-    def connect(self, router):
-        """Cables this ISP to the internet and to its customer, and starts it."""
+    def connect(self, router, portals=("portal", "redirect", "mute")):
+        """Cables this ISP to the internet and to its customer, and starts it with these kinds of
+        portal."""
         spec = self.spec
         routes = [(public, f"{spec.transit}.2") for public in spec.publics]
         routes.append((spec.prefix6, f"{spec.transit6}:2"))
@@ -98,17 +125,53 @@ class IspHost:
         )
         self._restore_tables("iptables", _FIREWALL4)
         self._restore_tables("ip6tables", _FIREWALL6)
-        servers = [f"--server={server}" for server in plan.PUBLIC_DNS[:2]]
-        listen = f"--listen-address={spec.gateway},{spec.gateway6}"
-        self.host.spawn("dns", internet.dnsmasq("--no-resolv", listen, *servers))
-        for kind, ports in _PORTALS.items():
+        self._resolve()
+        for kind in portals:
+            ports = _PORTALS[kind]
             web = [sys.executable, "-m", "lab.web", kind, "--cert", STATE / "ipify.pem"]
             command = ["env", "-C", TREE_INSIDE, *web, spec.gateway, "--ports", *map(str, ports)]
             self.host.spawn(kind, command)
 
+    def _resolve(self, *more):
+        servers = [f"--server={server}" for server in plan.PUBLIC_DNS[:2]]
+        listen = f"--listen-address={self.spec.gateway}"
+        listen += f",{self.spec.gateway6}" if not more else ""
+        command = internet.dnsmasq("--no-resolv", listen, *servers)
+        self._resolver = [self.host.spawn("dns", command)]
+        if more:
+            self._resolver.append(self.host.spawn("dns64", more))
+
+    def nat64(self, wanted):
+        """Translates for customers that have IPv6 alone: NAT64 (RFC 6146), with DNS64 (RFC 6147)
+        at its resolver's IPv6 address; or ends that."""
+        for process in self._resolver:
+            process.kill()
+            process.wait()
+        if not wanted:
+            self._translator.terminate()
+            self._translator.wait()
+            self.host.sh(_NO_NAT64.format(public=self.public))
+            return self._resolve()
+        self.host.write("tayga.conf", _TAYGA)
+        self.host.sh(_NAT64.format(public=self.public))
+        command = ["tayga", "--nodetach", "--config", "/etc/tayga.conf"]
+        self._translator = self.host.spawn("tayga", command)
+        program = [sys.executable, "-m", "lab.dns64", self.spec.gateway6, plan.PUBLIC_DNS[0]]
+        self._resolve("env", "-C", TREE_INSIDE, *program, plan.NAT64)
+
+    def forget_names(self):
+        """Empties its resolver's cache."""
+        self._resolver[0].send_signal(signal.SIGHUP)
+
     def _restore_tables(self, tool, text):
         filled = text.format(public=self.public, **vars(self.spec))
         self.host.run([f"{tool}-restore"], input=filled)
+
+    def close(self):
+        """Ends the ISP; its customer's device goes with the cable."""
+        routes = [*self.spec.publics, self.spec.prefix6]
+        self._net.net.sh("".join(f"ip route del {to}\n" for to in routes))
+        self.host.close()
 
     def blackhole(self):
         """Drops everything; the link stays up and ARP is answered."""
@@ -201,6 +264,15 @@ class IspHost:
     def dark(self, family):
         """Drops everything of one family, 4 or 6."""
         (self._fault4 if family == 4 else self._fault6)("-A fault -j DROP")
+
+    def only(self, address):
+        """Lets UDP with that host through and nothing else, as a filter does that forgot a VPN."""
+        self._fault4(
+            f"-A fault -p udp -d {address} -j RETURN",
+            f"-A fault -p udp -s {address} -j RETURN",
+            "-A fault -j DROP",
+        )
+        self._fault6("-A fault -j DROP")
 
     def bare(self, router, wanted):
         """Makes the cable one without neighbours, as PPP is, or a plain one again."""

@@ -22,53 +22,53 @@ _SUBNET = "192.168.77.0/24"
 def flush_by_mwan3(world):
     """A restart of mwan3 takes rules and table 52 away (F4): they are put back, no restart."""
     start_tailover(world)
-    before = _kernel(world)
+    before = kernel(world)
     since = time.monotonic()
     world.router.restart_mwan3()
-    _await_mended(world, since)
-    return _mended(world, since, before)
+    await_mended(world, since)
+    return mended(world, since, before)
 
 
 def rules6_deleted(world):
     """tailscaled's IPv6 rules go, which it never puts back itself."""
     start_tailover(world)
-    before = _kernel(world)
+    before = kernel(world)
     since = time.monotonic()
     for pref in (1310, 1330, 1350, 1370):
         world.router.host.run(["ip", "-6", "rule", "del", "pref", str(pref)])
-    _await_mended(world, since, 6)
-    return _mended(world, since, before)
+    await_mended(world, since, 6)
+    return mended(world, since, before)
 
 
 def route_deleted(world):
     """One peer's route goes out of table 52."""
     start_tailover(world)
-    before = _kernel(world)
+    before = kernel(world)
     since = time.monotonic()
     world.router.host.run(["ip", "route", "del", world.peer_address(), "table", "52"])
-    _await_mended(world, since)
-    return _mended(world, since, before)
+    await_mended(world, since)
+    return mended(world, since, before)
 
 
 def address_deleted(world):
     """tailscale0 loses its IPv4 address."""
     start_tailover(world)
-    before = _kernel(world)
+    before = kernel(world)
     since = time.monotonic()
     own = world.node.addresses()[0]
     world.router.host.run(["ip", "address", "del", f"{own}/32", "dev", "tailscale0"])
-    _await_mended(world, since)
-    return _mended(world, since, before)
+    await_mended(world, since)
+    return mended(world, since, before)
 
 
 def device_down(world):
     """Somebody sets tailscale0 down: with it go its routes and its IPv6 address."""
     start_tailover(world)
-    before = _kernel(world)
+    before = kernel(world)
     since = time.monotonic()
     world.router.host.run(["ip", "link", "set", "tailscale0", "down"])
-    _await_mended(world, since)
-    return _mended(world, since, before)
+    await_mended(world, since)
+    return mended(world, since, before)
 
 
 def chains_deleted(world):
@@ -123,18 +123,18 @@ def firewall_reloads(world):
 
 def flushed_before_start(world):
     """Table 52 was flushed before tailover saw it: what tailscaled says is put back."""
-    before = _kernel(world)
+    before = kernel(world)
     world.router.restart_mwan3()
     since = time.monotonic()
     world.router.start_tailover("config tailover 'main'\n")
-    _await_mended(world, since)
-    return _mended(world, since, before)
+    await_mended(world, since)
+    return mended(world, since, before)
 
 
 def flushed_while_dark(world):
     """Lost state is put back although no uplink reaches the outside."""
     start_tailover(world)
-    before = _kernel(world)
+    before = kernel(world)
     for isp in world.isps.values():
         isp.blackhole()
     for isp in plan.ISPS:
@@ -142,7 +142,7 @@ def flushed_while_dark(world):
     linger(4)
     since = time.monotonic()
     world.router.restart_mwan3()
-    wait_until(lambda: _kernel(world) == before, PATIENCE, "what was lost")
+    wait_until(lambda: kernel(world) == before, PATIENCE, "what was lost")
     took = time.monotonic() - since
     expect(set(acts(world)) == {"mend"}, f"acted with no way out: {acts(world)}")
     return f"put back after {seconds(took)}, with both uplinks dark"
@@ -230,17 +230,17 @@ def netmap_changes(world):
         world.node.set("--accept-routes=true")
         world.peer.node.set(f"--advertise-routes={_SUBNET}")
         world.internet.approve_routes("peer", _SUBNET)
-        wait_until(lambda: _SUBNET in _kernel(world), PATIENCE, "the peer's subnet in table 52")
+        wait_until(lambda: _SUBNET in kernel(world), PATIENCE, "the peer's subnet in table 52")
         linger(3)
         world.internet.approve_routes("peer", "")
-        wait_until(lambda: _SUBNET not in _kernel(world), PATIENCE, "the subnet to go")
+        wait_until(lambda: _SUBNET not in kernel(world), PATIENCE, "the subnet to go")
         linger(3)
         world.internet.approve_routes("peer", _SUBNET)
-        wait_until(lambda: _SUBNET in _kernel(world), PATIENCE, "the peer's subnet again")
+        wait_until(lambda: _SUBNET in kernel(world), PATIENCE, "the peer's subnet again")
         linger(2)
         # The router stops accepting it: prefs change, the peer still offers it.
         world.node.set("--accept-routes=false")
-        wait_until(lambda: _SUBNET not in _kernel(world), PATIENCE, "the subnet to go")
+        wait_until(lambda: _SUBNET not in kernel(world), PATIENCE, "the subnet to go")
         linger(_WATCHED)
         _expect_nothing(world)
     finally:
@@ -271,7 +271,8 @@ def _back(world, since):
     return None if None in times else max(times)
 
 
-def _await_mended(world, since, *families):
+def await_mended(world, since, *families):
+    """Waits for a mending, for its success, and for the tailnet."""
     wait_until(
         lambda: "mend" in acts(world) and "well again" in world.router.log_of_tailover(),
         PATIENCE,
@@ -281,11 +282,11 @@ def _await_mended(world, since, *families):
         wait_until(lambda: world.pings.back(since, family) is not None, PATIENCE, "the tailnet")
 
 
-def _mended(world, since, before):
+def mended(world, since, before):
     """Checks that F4 alone was named, mended once, and that the kernel is as it was."""
     gaps = [world.pings.worst_gap(since, time.monotonic() - 0.5, family) for family in (4, 6)]
     await_quiet(world)
-    after = _kernel(world)
+    after = kernel(world)
     expect(after == before, f"not as it was:\n{before}\nnow:\n{after}")
     expect(_named(world) == ["F4-lost-state"], f"named {_named(world)}")
     expect(set(acts(world)) == {"mend"}, f"acts: {acts(world)}")
@@ -334,7 +335,7 @@ def _chains(world):
     return found
 
 
-def _kernel(world):
+def kernel(world):
     """What tailscaled has in the kernel, as ip(8) lists it."""
     lines = []
     for family in ("-4", "-6"):

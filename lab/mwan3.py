@@ -9,10 +9,8 @@ ip_set. mwan3's tracking is not here; the scenario says when an uplink is
 
 from . import plan
 
+# mwan3's own default.
 MASK = 0x3F00
-_DEFAULT = f"0x{MASK:x}/0x{MASK:x}"
-_UNREACHABLE = f"0x3e00/0x{MASK:x}"
-_NO_MARK = f"-m mark --mark 0x0/0x{MASK:x}"
 
 _TOOLS = {4: "iptables", 6: "ip6tables"}
 
@@ -22,11 +20,11 @@ _CONNECTED = {
     6: ["fe80::/64", "ff00::/8", "::1/128"],
 }
 
-# policy: its members by rank; of one rank the traffic is shared.
+# policy: its members by rank; of one rank the traffic is shared. The first is what all traffic takes.
 _POLICIES = {
+    "wan_wanb": [["isp1"], ["isp2"]],
     "balanced": [["isp1", "isp2"]],
     "wan_only": [["isp1"]],
-    "wan_wanb": [["isp1"], ["isp2"]],
     "wanb_only": [["isp2"]],
     "wanb_wan": [["isp2"], ["isp1"]],
 }
@@ -37,16 +35,73 @@ class Mwan3:
 
     def __init__(self, host):
         self._host = host
+        self.mask = MASK
+        self.policies = _POLICIES
+        # An ISP's share among those of its rank, where it is not 1.
+        self.weights = {}
         self.online = {name for isp in plan.ISPS for name in (isp.wan, isp.wan6)}
         # Interfaces that netifd has taken down lose their rules and tables.
         self.down = set()
+        # Networks that a rule of the owner's leaves alone (`use_policy default`).
+        self.spared = []
+
+    def _mark(self, number):
+        """The value and mask of an id's mark: its bits, put where the mask has bits."""
+        bits = [1 << at for at in range(32) if self.mask >> at & 1]
+        value = sum(bit for at, bit in enumerate(bits) if number >> at & 1)
+        return f"0x{value:x}/0x{self.mask:x}"
+
+    def _special(self, name):
+        """The id of `blackhole`, `unreachable` or `default`, the last that the mask has room for."""
+        last = (1 << self.mask.bit_count()) - 1
+        return last - ["default", "unreachable", "blackhole"].index(name)
+
+    @property
+    def _default(self):
+        return self._mark(self._special("default"))
+
+    @property
+    def _no_mark(self):
+        return f"-m mark --mark 0x0/0x{self.mask:x}"
+
+    def configuration(self):
+        """The text of /etc/config/mwan3 that would have it do this."""
+        lines = [f"config globals 'globals'\n\toption mmx_mask '0x{self.mask:X}'\n"]
+        for isp in plan.ISPS:
+            for family in (4, 6):
+                lines.append(
+                    f"config interface '{_name(isp, family)}'\n\toption enabled '1'\n"
+                    f"\toption family 'ipv{family}'\n"
+                )
+        by_name = {isp.name: isp for isp in plan.ISPS}
+        for policy, ranks in self.policies.items():
+            used = []
+            for metric, rank in enumerate(ranks, 1):
+                for isp in (by_name[name] for name in rank):
+                    for family in (4, 6):
+                        used.append(f"{policy}_{_name(isp, family)}")
+                        lines.append(
+                            f"config member '{used[-1]}'\n\toption interface '{_name(isp, family)}'\n"
+                            f"\toption metric '{metric}'\n"
+                            f"\toption weight '{self.weights.get(isp.name, 1)}'\n"
+                        )
+            members = "".join(f"\tlist use_member '{member}'\n" for member in used)
+            lines.append(f"config policy '{policy}'\n{members}")
+        first = next(iter(self.policies))
+        for family, all_of in ((4, "0.0.0.0/0"), (6, "::/0")):
+            lines.append(
+                f"config rule 'default_rule_v{family}'\n\toption dest_ip '{all_of}'\n"
+                f"\toption family 'ipv{family}'\n\toption use_policy '{first}'\n"
+            )
+        return "\n".join(lines)
 
     def start(self):
         """Sets up rules, tables and chains, like `mwan3 start`."""
         for family in (4, 6):
-            for mark, action in (("0x3d00", "blackhole"), ("0x3e00", "unreachable")):
-                pref = 2061 if action == "blackhole" else 2062
-                self._ip(family, f"rule add pref {pref} fwmark {mark}/0x{MASK:x} {action}")
+            for action in ("blackhole", "unreachable"):
+                number = self._special(action)
+                mark = self._mark(number)
+                self._ip(family, f"rule add pref {2000 + number} fwmark {mark} {action}")
             for isp in plan.ISPS:
                 self._add_interface(isp, family)
         self._write_chains()
@@ -132,7 +187,7 @@ class Mwan3:
                     {"interface": _name(isp, family), "percent": 100 // len(members)}
                     for isp in members
                 ]
-                for policy in _POLICIES
+                for policy in self.policies
                 for members in [self._members(policy, family)]
             }
         connected = {f"ipv{family}": self._connected(family) for family in (4, 6)}
@@ -143,7 +198,7 @@ class Mwan3:
 
     def _add_interface(self, isp, family):
         number = _number(isp, family)
-        mark = f"0x{number << 8:x}/0x{MASK:x}"
+        mark = self._mark(number)
         gateway = isp.gateway if family == 4 else isp.gateway6
         network = isp.network if family == 4 else isp.prefix6
         onlink = f"{network} dev {isp.device} table {number} metric {isp.metric}"
@@ -166,7 +221,7 @@ class Mwan3:
 
     def _members(self, policy, family):
         """The interfaces a policy uses now: all usable ones of the best rank."""
-        for rank in _POLICIES[policy]:
+        for rank in self.policies[policy]:
             usable = [
                 isp
                 for isp in plan.ISPS
@@ -187,25 +242,29 @@ class Mwan3:
         chains = [hook, "mwan3_ifaces_in", "mwan3_rules", connected]
         lines = []
         for network in self._connected(family):
-            lines.append(f"-A {connected} -d {network} -j MARK --set-xmark {_DEFAULT}")
+            lines.append(f"-A {connected} -d {network} -j MARK --set-xmark {self._default}")
         if family == 6:
             # Router and neighbour discovery stay outside of mwan3's marks.
             for kind in (133, 134, 135, 136, 137):
                 lines.append(f"-A {hook} -p ipv6-icmp --icmpv6-type {kind} -j RETURN")
-        mask = f"--nfmask 0x{MASK:x} --ctmask 0x{MASK:x}"
-        lines.append(f"-A {hook} {_NO_MARK} -j CONNMARK --restore-mark {mask}")
+        mask = f"--nfmask 0x{self.mask:x} --ctmask 0x{self.mask:x}"
+        lines.append(f"-A {hook} {self._no_mark} -j CONNMARK --restore-mark {mask}")
         for chain in ("mwan3_ifaces_in", connected, "mwan3_rules"):
-            lines.append(f"-A {hook} {_NO_MARK} -j {chain}")
+            lines.append(f"-A {hook} {self._no_mark} -j {chain}")
         lines.append(f"-A {hook} -j CONNMARK --save-mark {mask}")
-        lines.append(f"-A {hook} -m mark ! --mark {_DEFAULT} -j {connected}")
+        lines.append(f"-A {hook} -m mark ! --mark {self._default} -j {connected}")
         for isp in plan.ISPS:
             chains.append(f"mwan3_iface_in_{_name(isp, family)}")
             if isp.name not in self.down:
                 lines += self._iface_in(isp, family)
-        for policy in _POLICIES:
+        for policy in self.policies:
             chains.append(f"mwan3_policy_{policy}")
             lines += self._policy(policy, family)
-        to_policy = f"{_NO_MARK} -j mwan3_policy_wan_wanb"
+        for network in self.spared:
+            if (":" in network) == (family == 6):
+                spared = f"-A mwan3_rules -d {network} {self._no_mark}"
+                lines.append(f"{spared} -j MARK --set-xmark {self._default}")
+        to_policy = f"{self._no_mark} -j mwan3_policy_{next(iter(self.policies))}"
         lines.append(f"-A mwan3_rules -p tcp -m multiport --dports 443 {to_policy}")
         lines.append(f"-A mwan3_rules {to_policy}")
         heads = "".join(f":{chain} - [0:0]\n" for chain in chains)
@@ -214,15 +273,15 @@ class Mwan3:
     def _iface_in(self, isp, family):
         name = _name(isp, family)
         chain = f"mwan3_iface_in_{name}"
-        lines = [f"-A mwan3_ifaces_in {_NO_MARK} -j {chain}"]
+        lines = [f"-A mwan3_ifaces_in {self._no_mark} -j {chain}"]
         for network in self._connected(family):
             lines.append(
-                f"-A {chain} -i {isp.device} -s {network} {_NO_MARK}"
-                f" -m comment --comment default -j MARK --set-xmark {_DEFAULT}"
+                f"-A {chain} -i {isp.device} -s {network} {self._no_mark}"
+                f" -m comment --comment default -j MARK --set-xmark {self._default}"
             )
-        mark = f"0x{_number(isp, family) << 8:x}/0x{MASK:x}"
+        mark = self._mark(_number(isp, family))
         lines.append(
-            f"-A {chain} -i {isp.device} {_NO_MARK}"
+            f"-A {chain} -i {isp.device} {self._no_mark}"
             f" -m comment --comment {name} -j MARK --set-xmark {mark}"
         )
         return lines
@@ -232,27 +291,28 @@ class Mwan3:
         members = self._members(policy, family)
         lines = []
         for position, isp in enumerate(members):
-            left = len(members) - position
+            weights = [self.weights.get(member.name, 1) for member in members[position:]]
             share = ""
-            if left > 1:
-                share = f" -m statistic --mode random --probability {1 / left:.11f}"
-            mark = f"0x{_number(isp, family) << 8:x}/0x{MASK:x}"
-            comment = f'"{_name(isp, family)} 3 {3 * left}"'
+            if len(weights) > 1:
+                probability = weights[0] / sum(weights)
+                share = f" -m statistic --mode random --probability {probability:.11f}"
+            mark = self._mark(_number(isp, family))
+            comment = f'"{_name(isp, family)} {weights[0]} {sum(weights)}"'
             lines.append(
-                f"-A {chain} {_NO_MARK}{share}"
+                f"-A {chain} {self._no_mark}{share}"
                 f" -m comment --comment {comment} -j MARK --set-xmark {mark}"
             )
         if not members:
             for isp in plan.ISPS:
-                if isp.name in sum(_POLICIES[policy], []):
+                if isp.name in sum(self.policies[policy], []):
                     lines.append(
-                        f"-A {chain} -o {isp.device} {_NO_MARK} -m comment --comment"
+                        f"-A {chain} -o {isp.device} {self._no_mark} -m comment --comment"
                         f' "out {_name(isp, family)} {isp.device}"'
-                        f" -j MARK --set-xmark {_DEFAULT}"
+                        f" -j MARK --set-xmark {self._default}"
                     )
             lines.append(
-                f"-A {chain} {_NO_MARK} -m comment --comment unreachable"
-                f" -j MARK --set-xmark {_UNREACHABLE}"
+                f"-A {chain} {self._no_mark} -m comment --comment unreachable"
+                f" -j MARK --set-xmark {self._mark(self._special('unreachable'))}"
             )
         return lines
 

@@ -58,6 +58,7 @@ PARTS = [
     Part("tailscaled-old", "tailscale-old", "tailscale.com/cmd/tailscaled", TAILSCALED_TAGS, True),
     Part("tailscaled-small", "tailscale", "tailscale.com/cmd/tailscaled", SMALL_TAGS, True),
     Part("derper", "tailscale", "tailscale.com/cmd/derper"),
+    Part("wireguard-go", "wireguard", "golang.zx2c4.com/wireguard", rare=True),
     Part("headscale", "headscale", "github.com/juanfont/headscale/cmd/headscale"),
 ]
 

@@ -1,5 +1,6 @@
 """The address plan: who is where. Documentation and benchmark ranges only."""
 
+import ipaddress
 from dataclasses import dataclass
 
 # Services of the internet, one network, `net` is their gateway.
@@ -16,6 +17,22 @@ DERPS = {
 IPIFY = ("198.51.100.30", "2001:db8:100::30")
 IPIFY_NAME = "api.ipify.org"
 PUBLIC_DNS = ["8.8.8.8", "1.1.1.1", "2001:4860:4860::8888", "2606:4700:4700::1111"]
+
+# The prefix of the providers' NAT64, as they would have 64:ff9b::/96, behind which no address
+# of documentation may be (RFC 6052, section 3.1); and the pool that it takes IPv4 addresses from.
+NAT64 = "2001:db8:64::"
+NAT64_POOL = "198.18.64"
+HEADSCALE_BY_NAT64 = str(
+    ipaddress.IPv6Address(NAT64) + int(ipaddress.IPv4Address(HEADSCALE[0]))
+)
+
+# A VPN provider: where its end of the tunnel is reached, and the tunnel's two networks, of
+# which it has `.1` and the router `.2`.
+VPN = ("198.51.100.40", "2001:db8:100::40")
+VPN_PORT = 51820
+TUNNEL_V4 = "198.18.9"
+TUNNEL_V6 = "2001:db8:9:"
+TUNNEL_DEVICE = "wg0"
 
 # Where the names of Tailscale's own servers lead: nowhere, without a word.
 NOWHERE = ("198.51.100.254", "2001:db8:100::dead")
@@ -85,6 +102,38 @@ ISP2 = Isp(
     publics=("203.0.113.74", "203.0.113.75"),
 )
 ISPS = [ISP1, ISP2]
+
+
+
+def _further(number, wan, device):
+    """An ISP that is there in a few scenarios only."""
+    return Isp(
+        name=f"isp{number}",
+        wan=wan,
+        wan6=f"{wan}6",
+        device=device,
+        metric=10 * number,
+        mwan3=2 * number - 1,
+        mwan3_6=2 * number,
+        network=f"198.18.10{number}.0/26",
+        gateway=f"198.18.10{number}.1",
+        address=f"198.18.10{number}.2",
+        prefix6=f"2001:db8:10{number}::/64",
+        gateway6=f"2001:db8:10{number}::1",
+        address6=f"2001:db8:10{number}::2",
+        transit=f"198.18.{number}",
+        transit6=f"2001:db8:f{number}:",
+        publics=(f"203.0.113.1{number}0", f"203.0.113.1{number}1"),
+    )
+
+
+# Devices as the kernel takes them and scripts stumble over.
+FURTHER = [
+    _further(3, "modem", "3g-modem"),
+    _further(4, "lte_5G", "wan_lte.5g"),
+    _further(5, "fibre", "br-fibre.2@x"),
+    _further(6, "sat", "pppoe-uplink_06"),
+]
 
 LAN = "192.168.1.0/24"
 LAN_ROUTER = "192.168.1.1"

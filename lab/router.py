@@ -40,6 +40,10 @@ cd {tree} && exec {python} -m lab.procd call "$1"
 # get past a drop in here.
 _FIREWALL = """
 table inet fw4 {
+    set uplinks {
+        type ifname
+        elements = { eth1, eth2 }
+    }
     chain unasked {
         ct state established,related accept
         meta l4proto { icmp, ipv6-icmp } accept
@@ -47,15 +51,15 @@ table inet fw4 {
     }
     chain input {
         type filter hook input priority filter
-        iifname { eth1, eth2 } jump unasked
+        iifname @uplinks jump unasked
     }
     chain forward {
         type filter hook forward priority filter
-        iifname { eth1, eth2 } jump unasked
+        iifname @uplinks jump unasked
     }
     chain srcnat {
         type nat hook postrouting priority srcnat
-        oifname { eth1, eth2 } meta nfproto ipv4 masquerade
+        oifname @uplinks meta nfproto ipv4 masquerade
     }
 }
 """
@@ -84,11 +88,15 @@ class Router:
         # Its /usr/sbin, as this process can write it.
         self.sbin = STATE / "hosts" / "router" / "sbin"
         self.mwan3 = Mwan3(self.host)
-        self.link_up = {isp.name: True for isp in plan.ISPS}
+        self.link_up = {}
         # Uplinks that are not as usual: see `reshape`.
-        self.shapes = {isp.name: None for isp in plan.ISPS}
+        self.shapes = {}
         # Gateways that a DHCP server has changed, by ISP.
-        self.gateways = {isp.name: isp.gateway for isp in plan.ISPS}
+        self.gateways = {}
+        for isp in plan.ISPS:
+            self._note(isp)
+        # Entries of netifd's dump for interfaces that are no ISP's.
+        self.more = []
         self.host.write("init.d/tailscale", _INIT_SCRIPT.format(tree=TREE_INSIDE, python=sys.executable), 0o755)
         self._install()
         for name in ("all", "default"):
@@ -131,12 +139,19 @@ class Router:
             f"ip route add default via {plan.LAN_ROUTER}"
         )
         self.host.run(["nft", "-f", "-"], input=_FIREWALL)
-        # As OpenWrt has it: each uplink's resolver, whichever answers.
-        servers = [f"--server={isp.gateway}" for isp in plan.ISPS]
-        listen = f"--listen-address=127.0.0.1,{plan.LAN_ROUTER}"
-        self._dns = self.host.spawn("dns", internet.dnsmasq("--no-resolv", listen, *servers))
+        self.resolve_by([isp.gateway for isp in plan.ISPS])
         self.mwan3.start()
         self._start_ubus()
+
+    def resolve_by(self, servers):
+        """Starts the router's resolver, anew where there is one. As OpenWrt has it, it asks each
+        uplink's resolver, whichever answers."""
+        if self._dns:
+            self._dns.kill()
+            self._dns.wait()
+        listen = f"--listen-address=127.0.0.1,{plan.LAN_ROUTER}"
+        servers = [f"--server={server}" for server in servers]
+        self._dns = self.host.spawn("dns", internet.dnsmasq("--no-resolv", listen, *servers))
 
     def forget_names(self):
         """Empties the resolver's cache: the next lookup has to ask an ISP."""
@@ -174,6 +189,28 @@ class Router:
         self.host.sh(self._addresses(isp))
         self.mwan3.ifup(isp, (6,) if shape == "v6 only" else (4, 6))
         self._write_state()
+
+    def also(self, *entries):
+        """netifd knows these interfaces too, see `interface`; without any, only the usual ones."""
+        self.more = list(entries)
+        self._write_state()
+
+    def join(self, isp):
+        """Another uplink, whose ISP is in plan.ISPS and cabled. Not while tailover runs."""
+        self._note(isp)
+        self.host.sh(self._addresses(isp))
+        self.host.run(["nft", "add", "element", "inet", "fw4", "uplinks", f'{{ "{isp.device}" }}'])
+        self._write_state()
+
+    def leave(self, isp):
+        """Undoes `join`; the cable goes with the ISP, which is not in plan.ISPS any more."""
+        self.host.run(["nft", "delete", "element", "inet", "fw4", "uplinks", f'{{ "{isp.device}" }}'])
+        self._write_state()
+
+    def _note(self, isp):
+        self.link_up[isp.name] = True
+        self.shapes[isp.name] = None
+        self.gateways[isp.name] = isp.gateway
 
     def renumber(self, old, new):
         """An uplink gets the addresses of another plan, which takes the place of the old one."""
@@ -401,8 +438,8 @@ class Router:
     def interfaces(self):
         """The entries of `ubus call network.interface dump`."""
         interfaces = [
-            _interface("lan", plan.LAN_DEVICE, address=(plan.LAN_ROUTER, 24)),
-            _interface("loopback", "lo", address=("127.0.0.1", 8)),
+            interface("lan", plan.LAN_DEVICE, address=(plan.LAN_ROUTER, 24)),
+            interface("loopback", "lo", address=("127.0.0.1", 8)),
         ]
         for isp in plan.ISPS:
             up = self.link_up[isp.name]
@@ -412,20 +449,22 @@ class Router:
                 gateway = ("0.0.0.0", "::")
             route = {"target": "0.0.0.0", "mask": 0, "nexthop": gateway[0]}
             route["source"] = f"{isp.address}/32"
-            wan = _interface(isp.wan, isp.device, up, isp.metric, (isp.address, 26), route)
+            wan = interface(isp.wan, isp.device, up, isp.metric, (isp.address, 26), route)
             wan["dns-server"] = [isp.gateway] if up else []
             route6 = {"target": "::", "mask": 0, "nexthop": gateway[1], "metric": isp.metric}
             route6["source"] = isp.prefix6 if self.source_routes else "::/0"
-            wan6 = _interface(isp.wan6, isp.device, up, isp.metric)
+            wan6 = interface(isp.wan6, isp.device, up, isp.metric)
             if up:
                 wan6["ipv6-address"] = [{"address": isp.address6, "mask": 64}]
                 wan6["route"] = [route6]
+                if shape == "v6 only":
+                    wan6["dns-server"] = [isp.gateway6]
             if shape == "no default":
                 # As netifd tells of it with `option defaultroute '0'`.
                 for entry in (wan, wan6):
                     entry["inactive"]["route"], entry["route"] = entry["route"], []
             interfaces += [wan6] if shape == "v6 only" else [wan, wan6]
-        return interfaces
+        return interfaces + self.more
 
 
 def _confined():
@@ -439,7 +478,8 @@ def _confined():
     return ["setpriv", "--no-new-privs", "--bounding-set", ",".join(["-all", *kept])]
 
 
-def _interface(name, device, up=True, metric=0, address=None, route=None):
+def interface(name, device, up=True, metric=0, address=None, route=None):
+    """An entry of netifd's dump. `address`: IPv4 and prefix length; `route`: one that it sets."""
     empty = ["ipv4-address", "ipv6-address", "route", "dns-server", "dns-search", "neighbors"]
     entry = {
         "interface": name,

@@ -8,7 +8,7 @@ tailover, which prove the lab itself, and the list of all.
 import time
 from dataclasses import dataclass
 
-from . import drills, failback, footprint, losses, naming, plan, rescues, routers, tailscaled, verdicts
+from . import drills, failback, footprint, losses, many, naming, nat64, plan, rescues, routers, tailscaled, tunnels, verdicts
 from .hosts import wait_until
 from .steps import (
     PATIENCE,
@@ -245,6 +245,8 @@ SCENARIOS = [
     Scenario(verdicts.names_dead_and_forgotten, tailover=True, rare=True),
     Scenario(verdicts.tls_broken, tailover=True, rare=True),
     Scenario(verdicts.mtu_black_hole, tailover=True, rare=True),
+    Scenario(verdicts.clock_before_certificates, tailover=True, rare=True),
+    Scenario(verdicts.dark_with_a_wrong_clock, tailover=True, rare=True),
     Scenario(verdicts.portal_that_redirects, tailover=True, rare=True),
     Scenario(verdicts.portal_that_is_mute, tailover=True, rare=True),
     Scenario(verdicts.login_at_a_portal, tailover=True, rare=True),
@@ -265,6 +267,16 @@ SCENARIOS = [
     Scenario(routers.one_family_dies_on_the_first, tailover=True, rare=True),
     Scenario(routers.new_gateway_while_steered, tailover=True, rare=True),
     Scenario(routers.metered_backup_is_left_alone, tailover=True, rare=True),
+    Scenario(nat64.backup_with_nat64, tailover=True, rare=True),
+    Scenario(nat64.first_with_nat64, tailover=True, rare=True),
+    Scenario(nat64.nat64_alone, tailover=True, rare=True),
+    # Two restarts are the scenario's own.
+    Scenario(many.six_uplinks, tailover=True, rare=True, restarts=2),
+    Scenario(many.two_that_share, tailover=True, rare=True, restarts=2),
+    Scenario(tunnels.exit_node_and_dark, tailover=True, rare=True),
+    Scenario(tunnels.exit_node_and_mwan3_restart, tailover=True, rare=True),
+    Scenario(tunnels.tunnel_is_chosen_last, tailover=True, rare=True),
+    Scenario(tunnels.tunnel_with_mains_default, tailover=True, rare=True),
     Scenario(losses.flush_by_mwan3, tailover=True),
     Scenario(losses.rules6_deleted, tailover=True),
     Scenario(losses.route_deleted, tailover=True),

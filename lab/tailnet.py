@@ -19,6 +19,7 @@ _ENVIRONMENT = {
     "TS_NO_LOGS_NO_SUPPORT": "true",
 }
 _ESTABLISHED = "01"
+_CONTROL = [*plan.HEADSCALE, plan.HEADSCALE_BY_NAT64]
 _RELAYS = [address for _, *both in plan.DERPS.values() for address in both]
 
 
@@ -120,11 +121,11 @@ class Node:
 
     def control_sources(self):
         """Local addresses of its established TCP flows to the control server."""
-        return self._sources(plan.HEADSCALE)
+        return self._sources(_CONTROL)
 
     def control_ports(self):
         """Local ports of the same: a new connection has a new one."""
-        return self._ports(plan.HEADSCALE)
+        return self._ports(_CONTROL)
 
     def relay_ports(self):
         """Local ports of its established TCP flows to the relays."""

@@ -97,6 +97,60 @@ def _named(world, fault, identifier):
     return f"named {seconds(named)} after a look, cleared {seconds(cleared)} after its end"
 
 
+def clock_before_certificates(world):
+    """Every certificate begins in the future, as for a clock that was never set: named, and waited for."""
+    start_tailover(world)
+    begun = time.monotonic()
+    ports = world.node.control_ports() | world.node.relay_ports()
+    world.internet.ahead(True)
+    try:
+        _look(world, wrong=True)
+        wait_until(lambda: faults(world) == ["clock-wrong"], PATIENCE, "clock-wrong as the only fault")
+        named = time.monotonic() - begun
+        (fault,) = status(world)["faults"]
+        expect("clock" in fault["text"] and "not valid yet" in fault["text"], f"says {fault}")
+        linger(10)
+        expect(faults(world) == ["clock-wrong"], f"then it named {faults(world)}")
+        expect(not acts(world), f"acted: {acts(world)}")
+        now = world.node.control_ports() | world.node.relay_ports()
+        expect(now == ports, "the connections of before are not there any more")
+    finally:
+        world.internet.ahead(False)
+    restored = time.monotonic()
+    wait_until(lambda: not faults(world), _RECHECK, "no fault after the end")
+    cleared = time.monotonic() - restored
+    gap = world.pings.worst_gap(begun, time.monotonic() - 0.5, 4)
+    expect(gap <= 1.0, f"the tailnet paused for {gap:.1f} s")
+    return f"named {seconds(named)} after a look, nothing done, cleared {seconds(cleared)} after its end"
+
+
+def dark_with_a_wrong_clock(world):
+    """The first uplink dies while the clock is wrong: the mark moves, control waits for time."""
+    start_tailover(world)
+    world.internet.ahead(True)
+    try:
+        _look(world, wrong=True)
+        wait_until(lambda: faults(world) == ["clock-wrong"], PATIENCE, "clock-wrong as the only fault")
+        broken = time.monotonic()
+        world.isp1.blackhole()
+        wait_until(lambda: world.marked_device() == "eth2", 45, "the mark on the second uplink")
+        wait_until(lambda: world.pings.back(broken + 1, 4) is not None, PATIENCE, "the tailnet")
+        ping = 1 + world.pings.back(broken + 1, 4)
+        linger(20)
+        wait_until(lambda: "clock-wrong" in faults(world), PATIENCE, "clock-wrong among the faults")
+        expect("control-down" not in faults(world), f"named {faults(world)}")
+        done = acts(world)
+        expect("renew" not in done and "restart" not in done, f"acts: {done}")
+    finally:
+        world.internet.ahead(False)
+    restored = time.monotonic()
+    wait_until(lambda: world.watch.control_now() == {"isp2"}, 100, "control once the time is right")
+    control = time.monotonic() - restored
+    wait_until(lambda: not faults(world), _RECHECK, "no fault after the end")
+    expect(world.watch.restarts(broken) == 0, "tailscaled was restarted")
+    return f"ping {seconds(ping)} after the blackout, control {seconds(control)} after the time was right"
+
+
 def portal_that_redirects(world):
     """A portal that leads every request elsewhere is left as one that answers is."""
     return _left(world, "portal_that_redirects")
@@ -112,7 +166,8 @@ def _left(world, fault):
     start_tailover(world, f"\tlist target 'derp'\n\tlist target 'tcp:{plan.IPIFY[0]}:443'\n")
     figures = fail_over(world, "tailover", fault)
     expect_back(figures)
-    # The uplink that was left has to prove itself anew.
+    # The uplink that was left has to prove itself anew; not while the episode is under way.
+    await_quiet(world)
     _look(world)
     wait_until(lambda: _verdict(world, plan.ISP1) == "portal", PATIENCE, "wan's verdict portal")
     linger(5)
@@ -143,9 +198,9 @@ def bursts_under_loss(world):
     return f"verdicts of 200 bursts: {counts}"
 
 
-def _look(world):
-    """Has tailover look at everything now, as the owner can."""
-    world.router.host.run(["tailover", "recover"])
+def _look(world, wrong=False):
+    """Has tailover look at everything now, as the owner can; `wrong`: it may find a fault at once."""
+    world.router.host.run(["tailover", "recover"], check=not wrong)
 
 
 def _verdict(world, isp):

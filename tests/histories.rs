@@ -107,6 +107,39 @@ fn a_dark_wan_is_found_without_any_event() {
 }
 
 #[test]
+fn a_tunnel_that_main_sends_all_by_is_left_when_it_is_dark_and_taken_again_after_the_hold() {
+    let mut w = World::new(policy(), 1);
+    w.tunnel = true;
+    w.run(60 * S);
+    let wan = w.core.knowledge().uplinks.first().map(|u| u.name.as_str());
+    assert_eq!(wan, Some("wanb"), "a tunnel is the last of the order");
+    assert_eq!(w.cures().count(), 0, "and is left alone while it is open");
+    w.inject(Fault::Dark {
+        uplink: 0,
+        told: None,
+    });
+    w.run(60 * S);
+    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    let to = |w: &World| {
+        let to = w.core.knowledge().steering[0].to.as_ref();
+        to.map(|hop| hop.device.clone())
+    };
+    assert_eq!(to(&w).as_deref(), Some("eth2"));
+    w.inject(Fault::Back {
+        uplink: 0,
+        told: None,
+    });
+    let back = w.now;
+    w.run(27 * S);
+    assert_eq!(to(&w).as_deref(), Some("eth2"), "not before the hold");
+    w.run(30 * S);
+    assert_eq!(to(&w), None, "{:?} after its return", w.now - back);
+    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    assert!(w.broken.is_empty(), "{:?}", w.broken);
+    assert_eq!(w.count(|a| *a == Action::Restart), 0);
+}
+
+#[test]
 fn a_dark_wan_is_left_within_three_seconds_when_a_peer_was_talking() {
     let mut w = World::new(policy(), 1);
     w.peer_talks = true;

@@ -11,6 +11,7 @@ iptables iptables
 nft nftables
 conntrack conntrack
 dnsmasq dnsmasq-base
+tayga tayga
 shellcheck shellcheck
 busybox busybox
 ping iputils-ping

@@ -83,7 +83,8 @@ pub struct Uplink {
     pub on_link: Vec<Prefix>,
     /// Costs by volume: chosen last, and asked with few bytes.
     pub metered: bool,
-    /// A tunnel over another uplink (WireGuard, OpenVPN): chosen after every real one.
+    /// A tunnel over another uplink (WireGuard, OpenVPN) that the owner has not listed: chosen after
+    /// every real one.
     pub vpn: bool,
 }
 

@@ -332,6 +332,9 @@ mod tests {
             "{problem}"
         );
         assert_eq!(triggers(&journal).len(), 0);
-        assert_eq!((journal.untold(3), journal.untold(4), journal.untold(4)), (3, 1, 0));
+        assert_eq!(
+            (journal.untold(3), journal.untold(4), journal.untold(4)),
+            (3, 1, 0)
+        );
     }
 }

@@ -23,6 +23,13 @@ impl Daemon {
                 }
             }
         }
+        let known = self.core.knowledge();
+        let device = |route: &Option<Route>| route.as_ref().map(|r| r.device.clone());
+        let mut families = Family::BOTH.into_iter().zip(&routes);
+        let moved = families.any(|(f, new)| device(&known.path(f).route) != device(new));
+        if moved && known.paths_read.is_some() {
+            self.tailnet.moved();
+        }
         Some(Input::Paths(routes))
     }
 

@@ -45,6 +45,8 @@ pub struct TailnetWatch {
     kernel: KernelWatch,
     prefs: RefCell<Option<Prefs>>,
     learnt: Cell<Option<Instant>>,
+    /// What was learnt may be of no use any more.
+    outdated: Cell<bool>,
 }
 
 /// Whether a build can do something.
@@ -70,6 +72,7 @@ impl TailnetWatch {
             kernel,
             prefs: RefCell::new(None),
             learnt: Cell::new(None),
+            outdated: Cell::new(false),
         }
     }
 
@@ -247,19 +250,28 @@ impl TailnetWatch {
         flows
     }
 
+    /// The path takes another uplink, whose resolvers may give the control server other addresses:
+    /// behind a NAT64 those of its DNS64.
+    pub fn moved(&self) {
+        self.outdated.set(true);
+        self.learnt.set(None);
+    }
+
     /// Reads the DERP map and resolves the control server, when that is due.
     ///
     /// With a dead resolver this takes many seconds: it runs beside everything else.
     pub async fn learn(&self) {
         let complete = {
             let t = self.targets.borrow();
-            !t.derp.is_empty() && !t.control_addresses.is_empty()
+            !t.derp.is_empty() && !t.control_addresses.is_empty() && !self.outdated.get()
         };
         let due = if complete { LEARN_EVERY } else { LEARN_SOON };
         if self.learnt.get().is_some_and(|t| t.elapsed() < due) {
             return;
         }
         self.learnt.set(Some(Instant::now()));
+        // The path may move again meanwhile.
+        let outdated = self.outdated.replace(false);
         if let Ok(Some(map)) = self.api().derpmap().await {
             self.targets.borrow_mut().derp = map.nodes;
         }
@@ -284,8 +296,9 @@ impl TailnetWatch {
             Host::Ip(ip) => vec![ip],
             Host::Name(name) => resolve(&name, LOOKUP_TIMEOUT).await.unwrap_or_default(),
         };
-        if !found.is_empty() {
-            self.targets.borrow_mut().control_addresses = found;
+        match found.is_empty() {
+            true => self.outdated.set(outdated || self.outdated.get()),
+            false => self.targets.borrow_mut().control_addresses = found,
         }
     }
 }

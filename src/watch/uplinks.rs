@@ -289,7 +289,7 @@ fn uplink(device: &Device, interfaces: &[Interface], choice: &Choice) -> Uplink 
         v6: way(Family::V6, &device.v6),
         on_link: device.on_link.clone(),
         metered: in_list(choice.metered),
-        vpn: VPN_KINDS.contains(&kind) || own.iter().any(tunnel),
+        vpn: !by_owner && (VPN_KINDS.contains(&kind) || own.iter().any(tunnel)),
         aliases,
     }
 }
@@ -421,7 +421,9 @@ mod tests {
             wanted: &wanted,
             ..choice
         };
-        assert_eq!(names(&join(&devices, &[], listed)), ["wg0", "eth1"]);
+        let got = join(&devices, &[], listed);
+        assert_eq!(names(&got), ["wg0", "eth1"]);
+        assert!(!got[0].vpn, "the owner has said where it belongs");
     }
 
     #[test]

@@ -171,6 +171,8 @@ pub struct World {
     pub names_up: bool,
     /// The uplink that costs by volume.
     pub metered: Option<usize>,
+    /// The first uplink is a tunnel that has main's default by halves, so the order has it last.
+    pub tunnel: bool,
     /// The router has an IPv6 default, and nobody is known who could be asked over it.
     pub v6_untold: bool,
     last_control: Duration,
@@ -272,6 +274,7 @@ impl World {
             control_delay: 90 * MS,
             names_up: true,
             metered: None,
+            tunnel: false,
             v6_untold: false,
             last_control: Duration::ZERO,
             steering: Default::default(),
@@ -590,7 +593,8 @@ impl World {
     }
 
     fn uplinks(&self) -> Vec<Uplink> {
-        (0..2)
+        let is_tunnel = |i| self.tunnel && i == 0;
+        let mut uplinks: Vec<Uplink> = (0..2)
             .filter(|i| self.isps[*i].carrier)
             .map(|i| Uplink {
                 on_link: match i {
@@ -604,6 +608,7 @@ impl World {
                     gateway: Some(IpAddr::from([192, 0, 2, [1, 65][i] + self.isps[i].lease])),
                     addresses: vec![World::address(i, Family::V4)],
                     metric: Some([10, 20][i]),
+                    sliced: is_tunnel(i),
                     ..Way::default()
                 }),
                 v6: self.isps[i].has[1].then(|| Way {
@@ -612,9 +617,11 @@ impl World {
                     ..Way::default()
                 }),
                 metered: self.metered == Some(i),
-                ..Uplink::default()
+                vpn: is_tunnel(i),
             })
-            .collect()
+            .collect();
+        uplinks.sort_by_key(|u| u.vpn);
+        uplinks
     }
 
     /// The device of a packet with the mark.

@@ -122,13 +122,17 @@ impl Core {
     }
 
     /// The better uplinks that the mark could go back to, where it is steered away from them: the
-    /// best first.
+    /// best first. A tunnel that main sends all by is better than any: the owner wants that, and
+    /// comes last only where another way has to be chosen.
     pub(super) fn ways_back(&self) -> Vec<(Family, String)> {
         let mut ways = Vec::new();
         for f in Family::BOTH {
             let Some(to) = &self.k.steering[f.at()].to else {
                 continue;
             };
+            let main = self.k.main_default(f);
+            let tunnel = main.filter(|u| u.vpn && u.device != to.device);
+            ways.extend(tunnel.map(|u| (f, u.name.clone())));
             let better = self.k.uplinks.iter();
             let better = better.take_while(|u| u.device != to.device);
             let before = ways.len();
@@ -141,7 +145,6 @@ impl Core {
             // uplink that was left and is away just now would come back as main's default, dead.
             let away = |device: &String| !self.k.uplinks.iter().any(|u| u.device == *device);
             if ways.len() == before && !self.left[f.at()].as_ref().is_some_and(away) {
-                let main = self.k.main_default(f);
                 ways.extend(
                     main.filter(|u| u.device == to.device)
                         .map(|u| (f, u.name.clone())),

@@ -22,7 +22,7 @@ pub use rules::{ahead, base, mwan3_shows};
 
 use std::net::IpAddr;
 
-use crate::core::prefix::{in_network, Prefix};
+use crate::core::prefix::{halves, in_network, network, Prefix};
 use crate::core::Family;
 use crate::net::rtnetlink::{Link, Route, RouteKind, Rule};
 
@@ -108,6 +108,23 @@ fn plain(to: Prefix, oif: u32) -> Route {
     }
 }
 
+/// Whether tailscaled has this network from the router's own, which it joins where they make up a
+/// larger one (ipn/ipnlocal, internalAndExternalInterfacesFrom).
+fn is_near(near: &[Prefix], to: Prefix) -> bool {
+    let larger = to.1.checked_sub(1).map(|bits| network(to.0, bits));
+    makes_up(near, to) && !larger.is_some_and(|net| makes_up(near, net))
+}
+
+/// Whether each address of `to` is in one of the networks. An address alone is none.
+fn makes_up(near: &[Prefix], to: Prefix) -> bool {
+    let nets = || near.iter().filter(|net| !is_host(net));
+    if nets().any(|net| net.1 <= to.1 && in_network(&to.0, *net)) {
+        return true;
+    }
+    let part = nets().any(|net| net.1 > to.1 && in_network(&net.0, to));
+    part && halves(to).into_iter().all(|half| makes_up(near, half))
+}
+
 impl Held {
     fn routes_of(&self, family: Family) -> impl Iterator<Item = &Route> {
         self.routes.iter().filter(move |r| r.family == family)
@@ -181,7 +198,7 @@ impl Claims {
         let any = |test: &dyn Fn(&Prefix) -> bool| self.networks.iter().any(test);
         if route.kind != RouteKind::Unicast {
             // With an exit node the router's own networks stay beside the tailnet.
-            return self.exit_node && near.contains(&to);
+            return self.exit_node && is_near(near, to);
         }
         if to == host(service(route.family)) {
             return self
@@ -201,7 +218,7 @@ impl Claims {
         if is_host(&to) && in_network(&to.0, CGNAT) {
             return self.networks.has(&to);
         }
-        (self.route_all && self.networks.has(&to)) || (self.exit_node && near.contains(&to))
+        (self.route_all && self.networks.has(&to)) || (self.exit_node && is_near(near, to))
     }
 
     /// The routes that follow from what the peers are allowed. Only for a table that was never

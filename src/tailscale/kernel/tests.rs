@@ -219,6 +219,38 @@ fn a_throw_route_is_wanted_while_its_network_is_there() {
 }
 
 #[test]
+fn networks_that_make_up_a_larger_one_have_one_throw_route() {
+    let throw = |to: &str| Route {
+        kind: RouteKind::Throw,
+        oif: None,
+        ..plain(net(to), OIF)
+    };
+    let exit = Claims {
+        exit_node: true,
+        ..claims(&PEER)
+    };
+    let lost = |was: &str, near: &[&str]| {
+        let mut before = usual();
+        before.routes.push(throw(was));
+        let mut now = usual();
+        now.near = near.iter().map(|text| net(text)).collect();
+        to(&missing(Some(&record(&before)), &now, &exit).routes)
+    };
+    let twins = ["192.0.2.64/26", "192.0.2.0/26"];
+    assert_eq!(lost("192.0.2.0/25", &twins), ["192.0.2.0/25"]);
+    assert_eq!(lost("192.0.2.0/25", &twins[..1]), [""; 0], "one has gone");
+    assert_eq!(lost("192.0.2.0/26", &twins), [""; 0], "one has come");
+    let nested = ["192.168.1.0/24", "192.168.0.0/16"];
+    assert_eq!(lost("192.168.0.0/16", &nested), ["192.168.0.0/16"]);
+    assert_eq!(lost("192.168.1.0/24", &nested), [""; 0]);
+    let v6 = ["2001:db8::/65", "2001:db8:0:0:8000::/65", "::1/128"];
+    assert_eq!(lost("2001:db8::/64", &v6), ["2001:db8::/64"]);
+    // An address alone, as with PPPoE, is no network.
+    let alone = ["192.0.2.4/31", "192.0.2.6/32", "192.0.2.7/32"];
+    assert_eq!(lost("192.0.2.4/30", &alone), [""; 0]);
+}
+
+#[test]
 fn an_address_and_a_device_that_is_down_are_put_back() {
     let mut held = usual();
     held.addresses.retain(IpAddr::is_ipv6);
