@@ -54,7 +54,7 @@ fn with_worker<T>(program: Program, body: impl std::future::Future<Output = T>) 
 fn answers_requests_and_lookups_and_is_reaped_when_idle() {
     let address = server(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX-A: b\r\n\r\nyes");
     with_worker(program(), async {
-        let asked = || fetch(Request::get(format!("http://{address}/")));
+        let asked = || fetch(Request::get(format!("http://{address}/")).into());
         let (one, two) = smol::future::zip(asked(), asked()).await;
         for response in [one.expect("a response"), two.expect("a response")] {
             assert_eq!((response.status, response.text().as_str()), (200, "yes"));
@@ -79,7 +79,10 @@ fn errors_arrive_as_they_are() {
     let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback listener");
     let address = closed.local_addr().expect("its address");
     drop(closed);
-    let refused = with_worker(program(), fetch(Request::get(format!("http://{address}/"))));
+    let refused = with_worker(
+        program(),
+        fetch(Request::get(format!("http://{address}/")).into()),
+    );
     match refused {
         Err(FetchError::Connect { kind, .. }) => assert_eq!(kind, ErrorKind::ConnectionRefused),
         other => panic!("{other:?}"),
@@ -104,9 +107,9 @@ fn a_killed_worker_fails_what_it_had_and_is_started_anew() {
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
             stream
         };
-        let (failed, _) = smol::future::zip(fetch(request), kill).await;
+        let (failed, _) = smol::future::zip(fetch(request.into()), kill).await;
         assert!(matches!(failed, Err(FetchError::Worker(_))), "{failed:?}");
-        let again = fetch(Request::get(format!("http://{address}/"))).await;
+        let again = fetch(Request::get(format!("http://{address}/")).into()).await;
         assert_eq!(again.expect("by a new worker").status, 204);
     });
 }
@@ -114,13 +117,13 @@ fn a_killed_worker_fails_what_it_had_and_is_started_anew() {
 #[test]
 fn a_program_that_is_not_there_is_an_error() {
     let missing = Program(vec!["/nonexistent/tailover-fetch".into()]);
-    let failed = with_worker(missing, fetch(Request::get("http://127.0.0.1:1/")));
+    let failed = with_worker(missing, fetch(Request::get("http://127.0.0.1:1/").into()));
     assert_eq!(failed, Err(FetchError::NotInstalled));
 }
 
 #[test]
 fn without_a_parent_there_is_an_error() {
-    let failed = smol::block_on(fetch(Request::get("http://127.0.0.1:1/")));
+    let failed = smol::block_on(fetch(Request::get("http://127.0.0.1:1/").into()));
     assert!(matches!(failed, Err(FetchError::Worker(_))), "{failed:?}");
 }
 

@@ -1075,7 +1075,7 @@ fn flows_of_an_uplink_are_stale_on_another_with_the_same_address() {
     };
     step(Input::Uplinks(vec![modem("eth1"), modem("eth2")]));
     step(by("eth1"));
-    step(Input::Tailnet(Tailnet {
+    step(Input::Tailnet(Box::new(Tailnet {
         api: Api::Answers,
         flows: vec![Flow {
             purpose: Purpose::Control,
@@ -1084,7 +1084,7 @@ fn flows_of_an_uplink_are_stale_on_another_with_the_same_address() {
             established: true,
         }],
         ..Tailnet::default()
-    }));
+    })));
     step(by("eth2"));
     let standing = core.knowledge().standing(Purpose::Control);
     assert_eq!((standing.fresh, standing.stale), (0, Some(own)));

@@ -232,7 +232,7 @@ impl Month {
             self.after(2 * MS, Input::Paths(Family::BOTH.map(route)));
         }
         if look != Look::Paths {
-            self.after(10 * MS, Input::Tailnet(tailnet()));
+            self.after(10 * MS, Input::Tailnet(tailnet().into()));
         }
     }
 

@@ -94,7 +94,7 @@ fn line(line: &str) -> Option<Said> {
     let at = epoch(words.nth(1)?);
     let json: Json = serde_json::from_str(words.next()?).ok()?;
     let (name, data) = json.as_object()?.iter().next()?;
-    let data = Value::from_json(data);
+    let data = Value::from_json(data.clone());
     let (source, event) = match name.as_str() {
         "network.interface" => ("netifd", events::netifd_event(&data)),
         "link_up" | "link_down" => ("device", events::device_notification(name, &data)),
@@ -368,7 +368,7 @@ fn procds_words_of_tailscaled_make_it_looked_at_and_nothing_else() {
 fn mwan3_names_the_tracked_interface_that_is_offline() {
     let offline = |name: &str| {
         let json: Json = serde_json::from_str(&read(name)).expect("JSON");
-        events::mwan3_offline(&Value::from_json(&json))
+        events::mwan3_offline(&Value::from_json(json))
     };
     assert_eq!(offline("soft_failover/mwan3_status_after.json"), ["wan"]);
     // wan6 and wanb6 are unknown and tracked by nobody: that is no word.
@@ -379,7 +379,7 @@ fn mwan3_names_the_tracked_interface_that_is_offline() {
 fn the_uplinks_of_a_recorded_dump() {
     let recording = ubus_support::one("call_interface_dump");
     let json: Json = serde_json::from_str(&recording.cli_output).expect("JSON");
-    let faces = uplinks::interfaces(&Value::from_json(&json));
+    let faces = uplinks::interfaces(&Value::from_json(json));
     let named: Vec<(&str, &str, usize)> = faces
         .iter()
         .map(|i| (i.name.as_str(), i.device.as_str(), i.defaults.len()))

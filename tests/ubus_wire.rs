@@ -59,7 +59,7 @@ fn every_type_survives_the_way_from_json_to_bytes_and_back() {
     let sent = blobmsg::member(sent, "data").expect("data in the event");
     assert_eq!(sent.to_json(), json);
     // serde_json sorts names, so the trees are compared by name.
-    let ours = Value::from_json(&json);
+    let ours = Value::from_json(json);
     for (name, value) in sent.table().expect("a table") {
         if name != "table" {
             assert_eq!(ours.get(name), Some(value), "{name}");
@@ -73,7 +73,7 @@ fn every_type_survives_the_way_from_json_to_bytes_and_back() {
 
 #[test]
 fn integers_take_the_width_that_libubox_would_choose() {
-    let width = |text: &str| Value::from_json(&serde_json::from_str(text).expect("JSON"));
+    let width = |text: &str| Value::from_json(serde_json::from_str(text).expect("JSON"));
     assert_eq!(width("2147483647"), Value::I32(i32::MAX));
     assert_eq!(width("2147483648"), Value::I64(2_147_483_648));
     assert_eq!(width("-2147483649"), Value::I64(-2_147_483_649));

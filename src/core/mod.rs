@@ -85,7 +85,8 @@ pub enum Input {
     Uplinks(Vec<Uplink>),
     /// The kernel's routes for tailscaled's mark, IPv4 and IPv6.
     Paths([Option<Route>; 2]),
-    Tailnet(tailnet::Tailnet),
+    /// Boxed: it is by far the largest, and inputs wait in a queue.
+    Tailnet(Box<tailnet::Tailnet>),
     /// One result of the probes of a round.
     Probed {
         round: u32,

@@ -192,7 +192,7 @@ impl Daemon {
                 })
                 .await;
                 match done {
-                    Ok(Ok(state)) => call.reply(table_from_json(&state)),
+                    Ok(Ok(state)) => call.reply(table_from_json(state)),
                     Ok(Err(refusal)) => {
                         warn!(target: LOG, "check: {refusal}");
                         call.fail(Status::UnknownError);
@@ -207,7 +207,7 @@ impl Daemon {
     }
 
     fn reply(&self, call: Call, json: serde_json::Value) {
-        call.reply(table_from_json(&json));
+        call.reply(table_from_json(json));
     }
 
     /// Takes a changed configuration, or keeps the last good one.

@@ -189,7 +189,7 @@ impl Daemon {
                     }
                 }
                 // As above.
-                let _ = outbox.try_send(Said::Looked(seen));
+                let _ = outbox.try_send(Said::Looked(Box::new(seen)));
                 tailnet.learn().await;
             })
             .detach();

@@ -26,7 +26,7 @@ use smol::{LocalExecutor, Timer};
 use crate::config::{self, Mark, Settings};
 use crate::core::budget::Limits;
 use crate::core::ladder::Allowed;
-use crate::core::tailnet::Api;
+use crate::core::tailnet::{Api, Tailnet};
 use crate::core::{
     Action, Core, Cure, Effort, Event, Family, Finding, Hop, Input, Knowledge, Look, Moment,
     Notice, Pin, Policy, Route, Scope, Stage, Steering, Uplink, Way, LEAVE_FOR,
@@ -142,7 +142,7 @@ enum Said {
     Interfaces(Vec<Interface>),
     Signal(Signal),
     /// A look at tailscaled has ended.
-    Looked(crate::core::tailnet::Tailnet),
+    Looked(Box<Tailnet>),
 }
 
 /// Owns everything that lives as long as the process.
@@ -382,7 +382,7 @@ impl Daemon {
             Ok(seen)
         };
         if let Ok(seen) = crate::net::socket::within(ACQUAINTANCE, meet).await {
-            self.feed(Input::Tailnet(seen));
+            self.feed(Input::Tailnet(Box::new(seen)));
         }
     }
 

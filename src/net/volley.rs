@@ -128,15 +128,20 @@ async fn first_valid<T>(
     sent: &[Sent],
     read: &mut impl FnMut(&[u8]) -> Option<(u16, T)>,
 ) -> Option<Answer<T>> {
-    let mut buffer = [0u8; BUFFER];
     loop {
-        let Ok((length, from)) = socket.recv_from(&mut buffer).await else {
+        // The buffer is on the stack: in this future there would be one for each volley under way.
+        let heard = socket.read_with(|socket| {
+            let mut buffer = [0u8; BUFFER];
+            let (length, from) = socket.recv_from(&mut buffer)?;
+            Ok((buffer.get(..length).and_then(&mut *read), from))
+        });
+        let Ok((heard, from)) = heard.await else {
             // Perhaps about an earlier datagram: the others may yet be answered. The pause keeps
             // an error that stays from taking the whole thread.
             Timer::after(ERROR_PAUSE).await;
             continue;
         };
-        let Some((number, what)) = buffer.get(..length).and_then(&mut *read) else {
+        let Some((number, what)) = heard else {
             continue;
         };
         if let Some(asked) = sent.iter().find(|s| s.number == number && s.to == from) {

@@ -208,7 +208,7 @@ impl LocalApi {
                 stream,
                 decoder: Decoder::default(),
                 lines: VecDeque::new(),
-                buffer: vec![0; READ],
+                buffer: vec![0; BUS_READ],
             };
             while bus.decoder.status().is_none() {
                 if !bus.read().await? {
@@ -318,8 +318,9 @@ fn io_error(error: io::Error) -> Error {
     }
 }
 
-/// Bytes read at a time.
+/// Bytes read at a time; of the bus, whose buffer stays, fewer: its messages are mostly counters.
 const READ: usize = 8 * 1024;
+const BUS_READ: usize = 2 * 1024;
 
 /// The endless stream of messages.
 pub struct Bus {

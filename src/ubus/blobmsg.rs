@@ -394,18 +394,18 @@ impl Value {
 
     /// The value that libubox makes of the same JSON (`blobmsg_add_json_element`): an integer
     /// becomes 32 bits wide if it fits, else 64; one beyond `i64` becomes a float.
-    pub fn from_json(json: &serde_json::Value) -> Value {
+    pub fn from_json(json: serde_json::Value) -> Value {
         use serde_json::Value as Json;
         match json {
             Json::Null => Value::Null,
-            Json::Bool(b) => Value::Bool(*b),
+            Json::Bool(b) => Value::Bool(b),
             Json::Number(n) => match n.as_i64() {
                 Some(n) => i32::try_from(n).map_or(Value::I64(n), Value::I32),
                 None => Value::Double(n.as_f64().unwrap_or(0.0)),
             },
-            Json::String(text) => Value::String(text.clone()),
-            Json::Array(values) => Value::Array(values.iter().map(Value::from_json).collect()),
-            Json::Object(_) => Value::Table(table_from_json(json)),
+            Json::String(text) => Value::String(text),
+            Json::Array(values) => Value::Array(values.into_iter().map(Value::from_json).collect()),
+            Json::Object(members) => Value::Table(table(members)),
         }
     }
 
@@ -441,14 +441,20 @@ pub fn table_to_json(table: &Table) -> serde_json::Value {
 
 /// A JSON object as a table; any other JSON gives an empty table.
 ///
-/// The members' order is that of `serde_json`'s map.
-pub fn table_from_json(json: &serde_json::Value) -> Table {
-    json.as_object().map_or_else(Table::new, |members| {
-        members
-            .iter()
-            .map(|(name, value)| (name.clone(), Value::from_json(value)))
-            .collect()
-    })
+/// The members' order is that of `serde_json`'s map. The JSON goes as the table grows: a whole
+/// state need not be in memory twice.
+pub fn table_from_json(json: serde_json::Value) -> Table {
+    match json {
+        serde_json::Value::Object(members) => table(members),
+        _ => Table::new(),
+    }
+}
+
+fn table(members: serde_json::Map<String, serde_json::Value>) -> Table {
+    members
+        .into_iter()
+        .map(|(name, value)| (name, Value::from_json(value)))
+        .collect()
 }
 
 impl From<&str> for Value {

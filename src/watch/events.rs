@@ -154,7 +154,7 @@ mod tests {
 
     fn kept(instance: serde_json::Value) -> Option<Kept> {
         let list = json!({ "tailscale": { "instances": { "instance1": instance } } });
-        service_kept(&Value::Table(table_from_json(&list)), "tailscale")
+        service_kept(&Value::Table(table_from_json(list)), "tailscale")
     }
 
     #[test]
@@ -174,7 +174,7 @@ mod tests {
         let plain = kept(json!({ "running": true, "pid": 42 }));
         assert_eq!(plain.map(|k| k.respawn), Some(Respawn::Unknown));
         let stopped = json!({ "tailscale": {} });
-        let stopped = Value::Table(table_from_json(&stopped));
+        let stopped = Value::Table(table_from_json(stopped));
         assert_eq!(service_kept(&stopped, "tailscale"), None);
     }
 
@@ -189,7 +189,7 @@ mod tests {
     fn procds_words_of_our_service_are_told_apart() {
         let data = |service: &str| {
             Value::Table(table_from_json(
-                &json!({ "service": service, "instance": "instance1" }),
+                json!({ "service": service, "instance": "instance1" }),
             ))
         };
         let heard = |method| service_notification(method, &data("tailscale"), "tailscale");

@@ -313,13 +313,15 @@ fn question(id: u16) -> Vec<u8> {
 /// Reads everything that tailscaled puts into the kernel. `device` is what its device was called.
 fn read(device: Option<&str>, chains: &ChainWatch) -> Result<Held, Error> {
     let mut client = Client::open()?;
+    let table = Some(kernel::TABLE);
     let mut held = Held {
         chains: chains.read()?,
+        // Taken as it comes and not copied: with a thousand peers it has a thousand routes.
+        routes: client.routes(Family::V4, table)?,
         ..Held::default()
     };
+    held.routes.extend(client.routes(Family::V6, table)?);
     for family in Family::BOTH {
-        held.routes
-            .extend(client.routes(family, Some(kernel::TABLE))?);
         // A kernel built without rules of a family has none of tailscaled's either.
         held.rules.extend(client.rules(family).unwrap_or_default());
     }

@@ -391,7 +391,7 @@ impl Prober {
     }
 
     /// Any HTTP answer over checked TLS proves the outside, whatever its status.
-    async fn https(&self, request: Request, by: By, target: String, tell: &dyn Fn(Finding)) {
+    async fn https(&self, request: Box<Request>, by: By, target: String, tell: &dyn Fn(Finding)) {
         let began = Instant::now();
         tell(match self.talk(request, &target, tell).await {
             Ok(_) => answer(by, target, began.elapsed(), None),
@@ -405,7 +405,13 @@ impl Prober {
 
     /// Plain HTTP to a configured target: it must have what it is asked for, and refuse what nobody
     /// can have. A portal that answers or redirects whatever is asked gives itself away.
-    async fn http(&self, round: &Round, request: Request, target: String, tell: &dyn Fn(Finding)) {
+    async fn http(
+        &self,
+        round: &Round,
+        request: Box<Request>,
+        target: String,
+        tell: &dyn Fn(Finding),
+    ) {
         let mut invented = request.clone();
         invented.url = invented_beside(&request.url, &challenge_word(&round.seed));
         let began = Instant::now();
@@ -546,8 +552,8 @@ impl Prober {
             .ok_or_else(|| format!("{name} has no {} address", round.family))
     }
 
-    fn request(&self, round: &Round, url: String, addresses: Vec<IpAddr>) -> Request {
-        let mut request = Request::get(url);
+    fn request(&self, round: &Round, url: String, addresses: Vec<IpAddr>) -> Box<Request> {
+        let mut request = Box::new(Request::get(url));
         request.egress = round.egress.clone();
         request.addresses = addresses;
         request.timeout = self.manner.tls.max(self.manner.http);
@@ -559,7 +565,7 @@ impl Prober {
     /// A request on a connection that is known to open, with word of how far the talk came.
     async fn talk(
         &self,
-        request: Request,
+        request: Box<Request>,
         target: &str,
         tell: &dyn Fn(Finding),
     ) -> Result<Response, FetchError> {
@@ -575,7 +581,7 @@ impl Prober {
         result
     }
 
-    async fn fetch(&self, request: Request) -> Result<Response, FetchError> {
+    async fn fetch(&self, request: Box<Request>) -> Result<Response, FetchError> {
         let _place = self.threads.acquire().await;
         fetch(request).await
     }

@@ -464,7 +464,7 @@ mod tests {
             "inactive": { "route": [
                 { "target": "0.0.0.0", "mask": 0, "nexthop": "192.0.2.65" } ] },
         }, { "interface": "odd", "up": true, "l3_device": "eth3", "inactive": 7 }] });
-        let got = interfaces(&Value::from_json(&dump));
+        let got = interfaces(&Value::from_json(dump));
         let gateway: IpAddr = "192.0.2.65".parse().expect("an address");
         assert_eq!(got[0].defaults, [(Family::V4, Some(gateway))]);
         assert_eq!((got[0].protocol.as_str(), got.len()), ("dhcp", 2));

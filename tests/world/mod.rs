@@ -1023,7 +1023,7 @@ impl World {
                 }
                 if *look != Look::Paths {
                     let delay = if self.hung { 2 * S } else { 10 * MS };
-                    self.after(delay, Ev::Tell(Input::Tailnet(self.tailnet())));
+                    self.after(delay, Ev::Tell(Input::Tailnet(self.tailnet().into())));
                 }
             }
             Action::Probe {

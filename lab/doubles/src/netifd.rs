@@ -171,15 +171,19 @@ impl Double {
         let text = |name: &str| call.data.get(name).and_then(Value::str);
         match (call.object.as_str(), call.method.as_str()) {
             ("network.interface", "dump") => {
-                let all = state.interfaces().into_iter().map(Value::from_json);
+                let all = state
+                    .interfaces()
+                    .into_iter()
+                    .cloned()
+                    .map(Value::from_json);
                 Ok(vec![("interface".to_owned(), Value::Array(all.collect()))])
             }
             ("network.device", "status") => Ok(match text("name") {
-                Some(device) => table_from_json(&device_status(&state, device)),
+                Some(device) => table_from_json(device_status(&state, device)),
                 None => vec![],
             }),
             ("mwan3", "status") => {
-                let whole = table_from_json(&state.0["mwan3"]);
+                let whole = table_from_json(state.0["mwan3"].clone());
                 // As mwan3's rpcd script: a section alone, or everything.
                 Ok(match text("section") {
                     Some(section) => whole.into_iter().filter(|(n, _)| n == section).collect(),
@@ -187,7 +191,7 @@ impl Double {
                 })
             }
             ("service", "list") => {
-                let whole = table_from_json(&state.0["services"]);
+                let whole = table_from_json(state.0["services"].clone());
                 Ok(match text("name") {
                     Some(name) => whole.into_iter().filter(|(n, _)| n == name).collect(),
                     None => whole,
@@ -199,7 +203,7 @@ impl Double {
             }
             (object, "status") => {
                 let name = object.strip_prefix("network.interface.");
-                let entry = name.and_then(|n| state.interface(n));
+                let entry = name.and_then(|n| state.interface(n)).cloned();
                 let mut table = table_from_json(entry.ok_or(Failure::Refused(Status::NotFound))?);
                 // The status of one interface does not repeat its name.
                 table.retain(|(name, _)| name != "interface");
@@ -246,7 +250,7 @@ impl Double {
             "ifdown" => "interface.down",
             _ => "interface.update",
         };
-        let entry = state.interface(interface).map(table_from_json);
+        let entry = state.interface(interface).cloned().map(table_from_json);
         let entry = entry.unwrap_or_default();
         let own = format!("network.interface.{interface}");
         for object in ["network.interface", own.as_str()] {

@@ -8,7 +8,7 @@ impl Core {
             Input::Event(event) => self.take_event(now, event),
             Input::Uplinks(uplinks) => self.take_uplinks(now, uplinks),
             Input::Paths(routes) => self.take_paths(now, routes),
-            Input::Tailnet(tailnet) => self.take_tailnet(now, tailnet),
+            Input::Tailnet(tailnet) => self.take_tailnet(now, *tailnet),
             Input::Probed {
                 round,
                 scope,

@@ -122,7 +122,7 @@ mod tests {
             tun: true,
             ..Tailnet::default()
         };
-        core.step(at(S), Input::Tailnet(tailnet));
+        core.step(at(S), Input::Tailnet(tailnet.into()));
         for action in acts {
             let Action::Probe { round, scope, .. } = action else {
                 continue;

@@ -42,13 +42,13 @@ enum Told {
 }
 
 /// Does a request in the calling thread's worker process (see [`use_process`]) and waits for it, at
-/// most the request's time-out.
+/// most the request's time-out. Boxed, because each future that hands it on holds it twice.
 ///
 /// # Errors
 /// What went wrong, with the request or with the worker.
-pub async fn fetch(request: Request) -> Result<Response, FetchError> {
+pub async fn fetch(request: Box<Request>) -> Result<Response, FetchError> {
     let timeout = request.timeout + LAST_WORD;
-    match parent::ask(Ask::Fetch(Box::new(request)), timeout).await? {
+    match parent::ask(Ask::Fetch(request), timeout).await? {
         Told::Fetched(result) => result,
         Told::Resolved(_) => Err(FetchError::Worker("answered something else".into())),
     }

@@ -87,7 +87,7 @@ fn usage() -> ExitCode {
 
 fn arguments(json: &str) -> Result<Table, Error> {
     match serde_json::from_str(json) {
-        Ok(json @ serde_json::Value::Object(_)) => Ok(table_from_json(&json)),
+        Ok(json @ serde_json::Value::Object(_)) => Ok(table_from_json(json)),
         _ => Err(Error::Status(Status::InvalidArgument)),
     }
 }
