@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn the_clock_is_no_interface() {
         let data = json!({ "action": "stratum", "interface": "ntp" });
-        let heard = hotplug(&Value::Table(table_from_json(&data)));
+        let heard = hotplug(&Value::Table(table_from_json(data)));
         assert!(matches!(heard, Ok(Event::Changed { what }) if what == "NTP has set the clock"));
     }
 
