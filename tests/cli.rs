@@ -131,14 +131,26 @@ fn a_wrong_command_line_is_code_2_and_names_what_is_wrong() {
 fn a_wrong_option_is_refused_with_file_line_option_value_and_what_is_allowed() {
     let folder = Folder::new("wrong");
     let config = folder.config("\toption hold 'soon'\n");
-    for command in ["run", "status", "check"] {
-        let (code, text) = run(tailover(&config, &[command]));
-        assert_eq!(code, 2, "{command}: {text}");
+    for words in [&["run"][..], &["run", "--test"], &["status"], &["check"]] {
+        let (code, text) = run(tailover(&config, words));
+        assert_eq!(code, 2, "{words:?}: {text}");
         let place = format!("{}:5", config.display());
         for part in [place.as_str(), "hold", "soon", "seconds"] {
-            assert!(text.contains(part), "{command}: no {part} in: {text}");
+            assert!(text.contains(part), "{words:?}: no {part} in: {text}");
         }
     }
+}
+
+#[test]
+fn a_test_of_the_configuration_ends_without_a_daemon_and_shows_the_warnings() {
+    let folder = Folder::new("test");
+    let config = folder.config("\toption hold '5'\n\toption hlod '5'\n");
+    let (code, text) = run(tailover(&config, &["run", "--test"]));
+    assert_eq!(code, 0, "{text}");
+    for part in [":6: ", "hlod", "can be used"] {
+        assert!(text.contains(part), "no {part} in: {text}");
+    }
+    assert!(!folder.path("state").exists(), "nothing was started");
 }
 
 #[test]

@@ -9,15 +9,28 @@ use simple_logger::SimpleLogger;
 use crate::config;
 use crate::daemon::{self, Refusal};
 
-use super::{NO_RIGHTS, OK, SYSTEM, USAGE};
+use super::{say, settings, NO_RIGHTS, OK, SYSTEM, USAGE};
 
 /// run the daemon in the foreground, as procd wants it
 #[derive(FromArgs)]
 #[argh(subcommand, name = "run")]
-pub struct Run {}
+pub struct Run {
+    /// read the configuration file, say what is wrong with it, and end
+    #[argh(switch)]
+    test: bool,
+}
 
 impl Run {
     pub fn go(self, file: &Path) -> u8 {
+        if self.test {
+            return match settings(file) {
+                Ok(_) => {
+                    say(format_args!("{}: can be used", file.display()));
+                    OK
+                }
+                Err(code) => code,
+            };
+        }
         let loaded = config::load(file);
         let level = match &loaded {
             Ok((settings, _)) => settings.log_level,
