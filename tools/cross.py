@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGETS = ROOT / "tools/targets.tsv"
 RECORD = ROOT / "docs/cpus.json"
 TABLE = ROOT / "docs/cpus.md"
+BUDGET = ROOT / "tools/size-budget.toml"
 CHANGELOG = ROOT / "CHANGELOG.md"
 # The shipped configuration, wherever the packages have it.
 CONFIG = next(ROOT.glob("openwrt/**/etc/config/tailover"))
@@ -133,6 +134,22 @@ def sizes(target, variant):
     entry["std"] = (folder(target, variant) / "std").read_text().split(" (")[0].strip()
     entry["words"] = changelog_words()
     return entry
+
+
+def budget():
+    """tools/size-budget.toml: {growth, default, mini}, each variant {both, package}, each {goal, limit}."""
+    return tomllib.loads(BUDGET.read_text())
+
+
+def counted(entry):
+    """What the budget is about: {both, package}, the package by its estimate where there is none."""
+    return {"both": entry["both"], "package": entry["package"] or entry["gzip"]}
+
+
+def over_goal(variant, entry, bounds):
+    """By how much a variant misses the goals, as words."""
+    return [f"{what} by {100 * (size - bounds[variant][what]['goal']) / bounds[variant][what]['goal']:.0f} %"
+            for what, size in counted(entry).items() if size > bounds[variant][what]["goal"]]
 
 
 def changelog_words():
@@ -286,6 +303,19 @@ def rows():
     return "\n".join(lines)
 
 
+def goals():
+    """A sentence for each variant about the goals of tools/size-budget.toml, as list items."""
+    bounds = budget()
+    lines = []
+    for variant in ("default", "mini"):
+        built = [entry[variant] for entry in record().values() if variant in entry]
+        met = sum(not over_goal(variant, entry, bounds) for entry in built)
+        both, package = (bounds[variant][what]["goal"] for what in ("both", "package"))
+        lines.append(f"- The goal for {variant}, both at most {both:,} bytes and the package {package:,}, is met "
+                     f"for {met} of {len(built)} CPUs built.")
+    return "\n".join(lines)
+
+
 def page():
     return f"""# CPUs: sizes, and what ran where
 
@@ -295,6 +325,7 @@ This page is made by `tools/cross.py table` from `docs/cpus.json`, which `make c
 
 - Sizes are bytes. *package* is the largest .ipk of the CPU where one was built, else, marked gzip, both
   binaries compressed with gzip -9.
+{goals()}
 - *mini* is built without TLS (`--no-default-features`).
 - *run*: both programs of both variants print their version, and `tailover run --test` takes the shipped
   configuration and refuses a wrong one; then the unit tests that need no network, and a time of 2040, with

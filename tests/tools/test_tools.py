@@ -14,7 +14,7 @@ import licences  # noqa: E402
 import release  # noqa: E402
 import size  # noqa: E402
 
-BUDGET = {"growth": 3, "default": {"both": 2000, "package": 1000}}
+BUDGET = {"growth": 3, "default": {"both": {"goal": 1500, "limit": 2000}, "package": {"goal": 400, "limit": 1000}}}
 
 
 def entry(**changes):
@@ -57,6 +57,11 @@ class Size(Place):
     def test_a_package_counts_more_than_its_estimate(self):
         self.assertEqual(problems(entry(gzip=1001, package=999), None), [])
         self.assertEqual(len(problems(entry(gzip=500, package=1001), None)), 1)
+
+    def test_a_missed_goal_is_named(self):
+        self.assertEqual(cross.over_goal("default", entry(both=1500, gzip=400), BUDGET), [])
+        self.assertEqual(cross.over_goal("default", entry(both=1800, gzip=500), BUDGET),
+                         ["both by 20 %", "package by 25 %"])
 
     def test_growth_needs_a_new_word_in_the_changelog(self):
         recorded = entry(words="before")
