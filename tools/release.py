@@ -25,8 +25,9 @@ PLACES = [
     ("openwrt/**/tailover/Makefile", r"^PKG_VERSION:="),
 ]
 VERSION = r"\d+\.\d+\.\d+"
-# Targets of the Makefile that make what is gathered, in this order, and where they put it.
+# Targets of the Makefile that make what is gathered, in this order, and the folders of target/ they use.
 PACKAGES = ["dist", "ipk", "apk", "feed"]
+GATHERED = ["packages", "dist"]
 CYCLONEDX = "0.5.9"
 
 
@@ -118,7 +119,7 @@ def gather(folder, version):
             # The same bytes for the same files: no time, no owner, a fixed order.
             run("sh", "-c", 'tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 -C "$1" -cf - '
                 'tailover tailover-fetch | gzip -9n >"$2"', "tar", source, folder / archive)
-    for kind in ("packages", "dist"):
+    for kind in GATHERED:
         source = ROOT / "target" / kind
         if source.is_dir():
             shutil.copytree(source, folder / kind, dirs_exist_ok=True)
@@ -143,6 +144,9 @@ def make(version):
     folder = ROOT / "target/release" / version
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    # Packages of a former version must not come along.
+    for kind in GATHERED:
+        shutil.rmtree(ROOT / "target" / kind, ignore_errors=True)
     known = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
     for name in PACKAGES:
         if name in known:
@@ -152,7 +156,8 @@ def make(version):
     sbom(folder, version)
     gather(folder, version)
     clean()
-    git("tag", "-a", tag, "-m", f"tailover {version}\n\n{notes(version)}")
+    # Else git takes the changelog's headings for comments.
+    git("tag", "-a", tag, "--cleanup=whitespace", "-m", f"tailover {version}\n\n{notes(version)}")
     print(f"release: {tag}, and {folder.relative_to(ROOT)}; now push the commits and the tag")
 
 
