@@ -162,12 +162,14 @@ def changelog_words():
 
 
 def packages(target, variant):
-    """Bytes of the target's largest .ipk in target/packages (`make ipk`), or None where there is none."""
+    """Bytes of the target's largest .ipk in target/packages (`make ipk`), or None where there is none that
+    is as new as the binaries."""
     name = "tailover" if variant == "default" else "tailover-mini"
     row = next(row for row in targets() if row["target"] == target)
-    found = [path.stat().st_size for arch in row["arch"].split()
+    built = max((folder(target, variant) / program).stat().st_mtime for program in PROGRAMS)
+    found = [path.stat() for arch in row["arch"].split()
              for path in (ROOT / "target/packages").rglob(f"{name}_*_{arch}.ipk")]
-    return max(found, default=None)
+    return max((entry.st_size for entry in found if entry.st_mtime >= built), default=None)
 
 
 def says(words, code, part):
