@@ -2,7 +2,7 @@
 """Builds tailover for other CPUs, runs it there under an emulator, and writes the table of results.
 
     tools/cross.py build TARGET [--quick]   one target; --quick: the default variant, without the tests
-    tools/cross.py all                      every target of tools/targets.tsv that is not done yet
+    tools/cross.py all [--no-tests]         every target of tools/targets.tsv that is not done yet
     tools/cross.py table                    docs/cpus.md from docs/cpus.json
     tools/cross.py check                    compares cross.toml and docs/cpus.md with what they are made of
 
@@ -224,29 +224,33 @@ def tests(row, run):
     return sum(int(number) for number in re.findall(r"(\d+) passed", said))
 
 
-def make(row, quick=False):
+def quick(row):
+    """Builds the default variant of a target and starts it; records nothing."""
+    build(row, "default")
+    run, how = runner(row)
+    if run is not None:
+        smoke(row, "default", run)
+    print(f"cross: {row['target']}: {how}")
+
+
+def make(row, with_tests=True):
     """Builds and runs one target and records what came of it, also when a part fails."""
     target = row["target"]
     print(f"cross: {target}", flush=True)
-    if quick:
-        build(row, "default")
-        run, how = runner(row)
-        if run is not None:
-            smoke(row, "default", run)
-        print(f"cross: {target}: {how}")
-        return
     entry = {"date": datetime.now(timezone.utc).strftime("%Y-%m-%d"), "commit": commit(),
-             "sources": sources(), "done": False}
+             "sources": sources(), "done": False, "failed": "building"}
     try:
         run, entry["runner"] = runner(row)
         for variant in ("default", "mini"):
             entry[variant] = build(row, variant)
-            if run is not None:
-                smoke(row, variant, run)
         if run is not None:
-            entry["smoke"] = True
-            entry["tests"] = tests(row, run)
-        entry["done"] = True
+            entry["failed"] = "starting"
+            for variant in ("default", "mini"):
+                smoke(row, variant, run)
+            entry["failed"] = "its tests"
+            entry["tests"] = tests(row, run) if with_tests else None
+        del entry["failed"]
+        entry["done"] = run is None or with_tests
     finally:
         save({**record(), target: entry})
         table()
@@ -257,7 +261,7 @@ def is_done(target):
     return bool(entry.get("done")) and entry["sources"] == sources()
 
 
-def every():
+def every(with_tests=True):
     """Every target that is not done; one that fails does not keep the others from being built."""
     failed = []
     for row in targets():
@@ -265,7 +269,7 @@ def every():
             print(f"cross: {row['target']} is done for these sources")
             continue
         try:
-            make(row)
+            make(row, with_tests)
         except (Failed, subprocess.TimeoutExpired) as error:
             print(f"cross: {row['target']}: {error}", file=sys.stderr)
             failed.append(row["target"])
@@ -275,11 +279,13 @@ def every():
 
 def result(entry):
     """The table's cell about running the programs."""
-    if not entry.get("smoke"):
-        return entry.get("runner", "not built") if entry.get("done") else "failed"
-    if not entry.get("done"):
-        return f"{entry['runner']}: starts, tests failed"
-    return f"{entry['runner']}: {entry['tests']} tests"
+    if "failed" in entry:
+        return f"failed: {entry['failed']}"
+    if "tests" not in entry:
+        return entry["runner"]
+    if entry["tests"] is None:
+        return f"{entry['runner']}: starts; tests not run"
+    return f"{entry['runner']}: starts, {entry['tests']} tests"
 
 
 def rows():
@@ -293,7 +299,8 @@ def rows():
         cells = [f"{row['cpu']}<br>`{row['target']}`",
                  f"{row['openwrt']}<br>{', '.join(f'`{arch}`' for arch in row['arch'].split())}"]
         if not entry or "mini" not in entry:
-            lines.append("| " + " | ".join(cells + ["-"] * 6 + ["not built" if not entry else "failed", "-"]) + " |")
+            what = result(entry) if entry else "not built"
+            lines.append("| " + " | ".join(cells + ["-"] * 6 + [what, "-"]) + " |")
             continue
         default, mini = entry["default"], entry["mini"]
         cells += [number(default[name]) for name in PROGRAMS]
@@ -329,9 +336,9 @@ This page is made by `tools/cross.py table` from `docs/cpus.json`, which `make c
   binaries compressed with gzip -9.
 {goals()}
 - *mini* is built without TLS (`--no-default-features`).
-- *run*: both programs of both variants print their version, and `tailover run --test` takes the shipped
-  configuration and refuses a wrong one; then the unit tests that need no network, and a time of 2040, with
-  the number that passed. `native` is without an emulator.
+- *run*: `starts` is that both programs of both variants print their version, and `tailover run --test`
+  takes the shipped configuration and refuses a wrong one. `tests` is the number of unit tests that passed,
+  all that need no network, with one that sets and reads a time of 2040. `native` is without an emulator.
 - *made*: when, and from which commit; + where the sources had changes on top of it.
 - An emulator proves instructions and calls of the kernel, and neither the kernel of a router nor its speed.
 """
@@ -366,9 +373,9 @@ def main(words):
         case ["build", target, *rest] if rest in ([], ["--quick"]):
             if target not in known:
                 raise Failed(f"{target} is not one of: {' '.join(known)}")
-            make(known[target], quick=bool(rest))
-        case ["all"]:
-            every()
+            quick(known[target]) if rest else make(known[target])
+        case ["all", *rest] if rest in ([], ["--no-tests"]):
+            every(with_tests=not rest)
         case ["table"]:
             table()
         case ["check"]:

@@ -180,6 +180,21 @@ class Cross(Place):
             self.assertEqual(cross.is_done("mips-unknown-linux-musl"), done, value)
         self.assertFalse(cross.is_done("x86_64-unknown-linux-musl"))
 
+    def test_the_table_tells_what_did_not_run(self):
+        ran = {"runner": "qemu 7.2.22", "tests": 7}
+        for value, cell in [(ran, "qemu 7.2.22: starts, 7 tests"),
+                            (ran | {"tests": None}, "qemu 7.2.22: starts; tests not run"),
+                            (ran | {"failed": "its tests"}, "failed: its tests"),
+                            ({"runner": "not run: qemu 7.2.22 is older than 8.1"},
+                             "not run: qemu 7.2.22 is older than 8.1")]:
+            self.assertEqual(cross.result(value), cell)
+
+    def test_a_program_that_says_something_else_fails(self):
+        with self.assertRaisesRegex(cross.Failed, "code 0, not 2"):
+            cross.says(["true"], 2, "")
+        with self.assertRaisesRegex(cross.Failed, "tailover 0.1.0"):
+            cross.says(["echo", "tailover 0.2.0"], 0, "tailover 0.1.0")
+
 
 if __name__ == "__main__":
     unittest.main()
