@@ -97,17 +97,19 @@ def sbom(folder, version):
     if not tool.exists():
         run("cargo", "install", "--locked", "--root", ROOT / "target/tools", "--version", CYCLONEDX,
             "cargo-cyclonedx")
-    made = []
+    # It writes a file of this name beside the manifest of each crate of the workspace.
+    name = "sbom-of-release"
+    # Else the file has the moment and a random number in it.
+    time = f"SOURCE_DATE_EPOCH={git('log', '-1', '--format=%ct').strip()}"
+    words = [tool, "cyclonedx", "--format", "json", "--spec-version", "1.5", "--no-build-deps", "--target",
+             "x86_64-unknown-linux-musl", "--override-filename", name]
     try:
-        for name, features in (("tailover", []), ("tailover-mini", ["--no-default-features"])):
-            # It writes a file beside the manifest of each crate of the workspace.
-            run(tool, "cyclonedx", "--format", "json", "--spec-version", "1.5", "--no-build-deps", "--target",
-                "x86_64-unknown-linux-musl", "--override-filename", "sbom-of-release", *features)
-            made = list(ROOT.rglob("sbom-of-release.json"))
-            shutil.copy(ROOT / "sbom-of-release.json", folder / f"{name}-{version}.cdx.json")
+        for program, features in (("tailover", []), ("tailover-mini", ["--no-default-features"])):
+            run("env", time, *words, *features)
+            shutil.copy(ROOT / f"{name}.json", folder / f"{program}-{version}.cdx.json")
     finally:
-        for path in made:
-            path.unlink()
+        for made in git("ls-files", "--others", "--", f"*{name}.json").split():
+            (ROOT / made).unlink()
 
 
 def gather(folder, version):
