@@ -292,7 +292,8 @@ def rows():
     """The table, as text."""
     number = lambda value: f"{value:,}" if value else "-"
     entries = record()
-    lines = ["| CPU | OpenWrt | tailover | tailover-fetch | both | package | mini: both | package | run | made |",
+    lines = ["| CPU | OpenWrt | tailover | tailover-fetch | both | package | mini: both | package | run "
+             "| made |",
              "|---|---|--:|--:|--:|--:|--:|--:|---|---|"]
     for row in targets():
         entry = entries.get(row["target"])
@@ -353,7 +354,8 @@ def check():
     config = tomllib.loads((ROOT / "cross.toml").read_text())
     unknown = [key for key in config if key not in ("build", "target")]
     tables = [("build", config.get("build", {}), "build")]
-    tables += [(f"target.{name}", keys, "target") for name, keys in config.get("target", {}).items()]
+    tables += [(f"target.{name}", keys, "target")
+               for name, keys in config.get("target", {}).items()]
     for where, keys, kind in tables:
         unknown += [f"{where}.{key}" for key in keys if key not in CROSS_KEYS[kind]]
         unknown += [f"{where}.env.{key}" for key in keys.get("env", {}) if key not in CROSS_KEYS["env"]]

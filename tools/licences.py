@@ -101,8 +101,8 @@ def texts(packages, file):
     parts = []
     for package in packages:
         folder = Path(package["manifest_path"]).parent
-        files = sorted(path for path in folder.iterdir()
-                       if path.is_file() and re.match(r"(?i)(licen[cs]e|copying|unlicense|notice)", path.name))
+        name = re.compile(r"(?i)(licen[cs]e|copying|unlicense|notice)")
+        files = sorted(path for path in folder.iterdir() if path.is_file() and name.match(path.name))
         parts.append(f"==== {package['name']} {package['version']}: {package['license']}\n")
         parts += [f"---- {path.name}\n{path.read_text(errors='replace').strip()}\n" for path in files]
         if not files:
@@ -119,7 +119,8 @@ def main(words):
         case ["check"]:
             packages = crates()
             allow = tomllib.loads((ROOT / "deny.toml").read_text())["licenses"]["allow"]
-            refused = [f"{p['name']}: {p['license']}" for p in packages if not allowed(p["license"] or "", allow)]
+            refused = [f"{p['name']}: {p['license']}" for p in packages
+                       if not allowed(p["license"] or "", allow)]
             if refused:
                 raise Failed("deny.toml does not allow: " + ", ".join(refused))
             if not PAGE.exists() or PAGE.read_text() != page(packages):

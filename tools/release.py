@@ -61,7 +61,8 @@ def current():
 
 def notes(heading):
     """The changelog's text under a heading, or None where there is no such heading."""
-    found = re.search(rf"^## \[{re.escape(heading)}\][^\n]*\n(.*?)(?=^## |\Z)", CHANGELOG.read_text(), re.M | re.S)
+    pattern = rf"^## \[{re.escape(heading)}\][^\n]*\n(.*?)(?=^## |\Z)"
+    found = re.search(pattern, CHANGELOG.read_text(), re.M | re.S)
     return found.group(1).strip() if found else None
 
 
@@ -83,7 +84,8 @@ def set_version(version):
         path.write_text(pattern.sub(rf"\g<1>{version}", path.read_text(), count=1))
     today = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     text = CHANGELOG.read_text()
-    CHANGELOG.write_text(text.replace("## [Unreleased]\n", f"## [Unreleased]\n\n## [{version}] - {today}\n", 1))
+    heading = "## [Unreleased]\n"
+    CHANGELOG.write_text(text.replace(heading, f"{heading}\n## [{version}] - {today}\n", 1))
 
 
 def clean():

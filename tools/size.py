@@ -57,7 +57,7 @@ def crate(symbol):
     path = re.match(r"([a-z_][a-z0-9_]*)(\[[0-9a-f]+\])?::", name)
     if path:
         return path.group(1)
-    if "ring_core" in symbol or re.match(r"(\$s)?(GFp|LIMBS|bn_|ec_|p256|p384|x25519|curve25519|gcm|aes)", symbol):
+    if "ring_core" in symbol:
         return "ring"
     return "core" if symbol.startswith("<") or "::" in symbol else "C: musl and the compiler's own"
 

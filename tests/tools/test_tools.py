@@ -14,11 +14,13 @@ import licences  # noqa: E402
 import release  # noqa: E402
 import size  # noqa: E402
 
-BUDGET = {"growth": 3, "default": {"both": {"goal": 1500, "limit": 2000}, "package": {"goal": 400, "limit": 1000}}}
+BUDGET = {"growth": 3, "default": {"both": {"goal": 1500, "limit": 2000},
+                                   "package": {"goal": 400, "limit": 1000}}}
 
 
 def entry(**changes):
-    return {"both": 1000, "gzip": 500, "package": None, "std": "from source, rustc 1.96.0", "words": ""} | changes
+    return {"both": 1000, "gzip": 500, "package": None, "std": "from source, rustc 1.96.0",
+            "words": ""} | changes
 
 
 def problems(now, recorded):
@@ -124,9 +126,11 @@ class Release(Place):
     def setUp(self):
         super().setUp()
         (self.folder / "Cargo.toml").write_text(
-            '[package]\nname = "tailover"\nversion = "0.1.0"\n\n[dependencies]\nlog = { version = "0.1.0" }\n')
+            '[package]\nname = "tailover"\nversion = "0.1.0"\n\n'
+            '[dependencies]\nlog = { version = "0.1.0" }\n')
         (self.folder / "Cargo.lock").write_text(
-            '[[package]]\nname = "log"\nversion = "0.1.0"\n\n[[package]]\nname = "tailover"\nversion = "0.1.0"\n')
+            '[[package]]\nname = "log"\nversion = "0.1.0"\n\n'
+            '[[package]]\nname = "tailover"\nversion = "0.1.0"\n')
         self.makefile = self.folder / "openwrt/net/tailover/Makefile"
         self.makefile.parent.mkdir(parents=True)
         self.makefile.write_text("PKG_NAME:=tailover\nPKG_VERSION:=0.1.0\nPKG_RELEASE:=1\n")
@@ -144,7 +148,8 @@ class Release(Place):
         self.assertEqual(release.notes("Unreleased"), "")
 
     def test_what_is_refused_changes_nothing(self):
-        cases = [("0.2", "- All."), ("0.0.9", "- All."), ("0.2.0", ""), ("0.3.0", "- All.\n\n## [0.3.0] - 2026-01-01")]
+        cases = [("0.2", "- All."), ("0.0.9", "- All."), ("0.2.0", ""),
+                 ("0.3.0", "- All.\n\n## [0.3.0] - 2026-01-01")]
         for version, text in cases:
             self.changelog(f"# Changelog\n\n## [Unreleased]\n\n{text}\n")
             with self.assertRaises(cross.Failed, msg=version):
@@ -174,7 +179,8 @@ class Cross(Place):
     def test_an_entry_of_other_sources_or_half_an_entry_is_made_again(self):
         self.put(cross, "RECORD", self.folder / "cpus.json")
         present = cross.sources()
-        for value, done in [({"done": True, "sources": present}, True), ({"done": False, "sources": present}, False),
+        for value, done in [({"done": True, "sources": present}, True),
+                            ({"done": False, "sources": present}, False),
                             ({"done": True, "sources": "other"}, False)]:
             cross.save({"mips-unknown-linux-musl": value})
             self.assertEqual(cross.is_done("mips-unknown-linux-musl"), done, value)
