@@ -190,10 +190,19 @@ class Cross(Place):
         ran = {"runner": "qemu 7.2.22", "tests": 7}
         for value, cell in [(ran, "qemu 7.2.22: starts, 7 tests"),
                             (ran | {"tests": None}, "qemu 7.2.22: starts; tests not run"),
-                            (ran | {"failed": "its tests"}, "failed: its tests"),
+                            (ran | {"skipped": 1}, "qemu 7.2.22: starts, 7 tests, 1 left out"),
+                            (ran | {"failed": "its tests"}, "qemu 7.2.22: starts; failed: its tests"),
+                            (ran | {"failed": "starting"}, "failed: starting"),
                             ({"runner": "not run: qemu 7.2.22 is older than 8.1"},
                              "not run: qemu 7.2.22 is older than 8.1")]:
             self.assertEqual(cross.result(value), cell)
+
+    def test_only_the_emulator_that_is_wrong_excuses_a_test(self):
+        mips, arm = {"target": "mips-unknown-linux-musl"}, {"target": "armv7-unknown-linux-musleabi"}
+        self.assertEqual(len(cross.skipped(mips, "qemu 7.2.22")), 1)
+        self.assertEqual(cross.skipped(mips, "qemu 8.0.0"), [])
+        self.assertEqual(cross.skipped(mips, "native"), [])
+        self.assertEqual(cross.skipped(arm, "qemu 7.2.22"), [])
 
     def test_a_program_that_says_something_else_fails(self):
         with self.assertRaisesRegex(cross.Failed, "code 0, not 2"):
