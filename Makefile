@@ -3,13 +3,16 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps lint unit shell static lab-parts demo scenarios test clean ipk apk feed dist
+.PHONY: help deps lint unit shell static ipk apk feed dist mips cross cross-all size licences deny \
+	release lab-parts demo scenarios test clean
 
 # The lab's binaries: the programs as they are shipped, the doubles of OpenWrt's own, and the prober alone.
 LAB_BIN := target/lab/bin
 DOUBLES := ubusd netifd ubus
 OURS := tailover tailover-fetch
 EXAMPLE := bursts
+# CI builds for this CPU besides its own.
+MIPS := mips-unknown-linux-musl
 
 # Every shell file, by its first line where the name does not tell.
 SCRIPTS := $(wildcard tools/*.sh tests/shell/*.sh tests/shell/lib/*.sh lab/*.sh lab/run) .ci/run \
@@ -25,11 +28,14 @@ help: ## show this
 deps: ## install what is missing (as root, Debian)
 	@tools/deps.sh
 
-lint: ## formatting, clippy and shellcheck
+lint: ## formatting, clippy, shellcheck, and the pages and lists that are made of others
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked --all-targets --no-default-features -- -D warnings
 	shellcheck -x $(SCRIPTS)
+	tools/cross.py check
+	tools/licences.py check
+	tools/release.py places
 
 unit: ## the tests that need neither network nor root
 	cargo test --locked --workspace
@@ -56,6 +62,28 @@ feed: ## both, with an index of each architecture's folder
 dist: ## the source tarball that the OpenWrt feed names, and its SHA-256
 	@$(PACK)
 
+mips: ## the binaries for one router's CPU, started under an emulator; both CPUs' sizes against the budget
+	@tools/cross.py build $(MIPS) --quick
+	@tools/size.py check "$$(uname -m)-unknown-linux-musl" $(MIPS)
+
+cross: ## both variants for TARGET=..., started and tested under an emulator
+	@tools/cross.py build "$(TARGET)"
+
+cross-all: ## the same for every CPU that is not done yet (hours), and the table in docs/cpus.md
+	@tools/cross.py all
+
+size: ## what takes the room, by crate; of TARGET=... or of this machine's CPU
+	@tools/size.py show $(TARGET)
+
+licences: ## the list of licences, docs/licences.md
+	@tools/licences.py list
+
+deny: ## cargo-deny with deny.toml; builds the tool first, which takes minutes
+	@tools/deny.sh
+
+release: ## the release VERSION=...: packages, checksums, bill of materials and tag, in target/release
+	@tools/release.py make "$(VERSION)"
+
 lab-parts: static ## what the lab is made of: tailscale, headscale, derper, doubles
 	@# In the profile of the unit tests, which have built most of it already.
 	cargo build --locked -p tailover-lab-doubles
@@ -79,7 +107,7 @@ scenarios: deps ## every scenario of the lab, the long ones too (hours)
 	@$(LAB) test --all
 
 test: deps ## everything, with the short list of scenarios
-	@$(MAKE) --no-print-directory lint unit shell lab-parts
+	@$(MAKE) --no-print-directory lint unit shell lab-parts mips
 	@# 77: no sandbox works here. Then nothing about the tailnet is proved, and CI must not pass.
 	@$(LAB) test || { code=$$?; [ $$code = 77 ] && [ "$${CI:-}" != true ] || exit $$code; \
 		echo "test: the lab was SKIPPED; nothing about a real tailnet is proved"; exit 0; }

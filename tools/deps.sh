@@ -19,6 +19,7 @@ openssl openssl
 pgrep procps
 python3 python3
 readelf binutils
+qemu-mips-static qemu-user-static
 cc gcc
 git git
 "

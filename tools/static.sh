@@ -2,21 +2,31 @@
 # Builds the two static musl binaries for one target (default: this machine's CPU) and proves them
 # static.
 #
-#   tools/static.sh [TARGET [CARGO-ARGUMENT...]]     e.g. mips-unknown-linux-musl
+#   tools/static.sh [--mini|--symbols|--tests] [TARGET [CARGO-ARGUMENT...]]     e.g. mips-unknown-linux-musl
 #
 # The results are tailover and tailover-fetch, in target/static for the host's CPU and in
-# target/static/TARGET for others.
+# target/static/TARGET for others. With --mini they are built without TLS, into the folder mini there;
+# with --symbols not stripped, into the folder symbols (for tools/size.py).
+# With --tests the tests that need neither network nor root are built and run, by the runner that the
+# environment names (CARGO_TARGET_..._RUNNER).
 # The standard library is built from source where there is one, as the binaries are then 400 kB
 # smaller: beside the rustc in use, or beside Debian's (package rust-web-src). Else it is a prebuilt
 # one that rustup has or can fetch. STD=prebuilt passes over the first way, and is faster by minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+kind=
+case "${1:-}" in --mini | --symbols | --tests)
+	kind="${1#--}"
+	shift
+	;;
+esac
 host="$(uname -m | sed 's/^arm.*/armv7/')-unknown-linux-musl"
 [ "$host" = armv7-unknown-linux-musl ] && host=armv7-unknown-linux-musleabihf
 target="${1:-$host}"
 shift || true
 if [ "$target" = "$host" ]; then out=target/static; else out="target/static/$target"; fi
+case "$kind" in mini | symbols) out="$out/$kind" ;; esac
 
 # Where the rustc $1 has a standard library for the target, as source or ready made.
 source_of() {
@@ -39,7 +49,8 @@ fi
 
 # `static` is not the default on mips, riscv64 and powerpc. A fixed address saves the relocations.
 flags="-Ctarget-feature=+crt-static -Crelocation-model=static"
-build=(zigbuild --release --locked --target "$target" --bin tailover --bin tailover-fetch)
+settings=(--locked --target "$target")
+[ "$kind" != mini ] || settings+=(--no-default-features)
 if [ -z "$source" ]; then
 	if ! prebuilt "$rustc"; then
 		echo "static: no standard library for $target: run 'rustup target add $target'," >&2
@@ -53,17 +64,35 @@ else
 	# musl without the compatibility with its own 1.1: else time_t ends in 2038 on 32 bits. The
 	# switch has an effect only where std is built along.
 	export RUSTC="$rustc" RUSTC_BOOTSTRAP=1 RUST_LIBC_UNSTABLE_MUSL_V1_2_3=1
-	flags="$flags -Clink-self-contained=no -Cforce-unwind-tables=no"
-	build+=("-Zbuild-std=std,panic_abort" -Zbuild-std-features=optimize_for_size)
+	flags="$flags -Clink-self-contained=no"
+	settings+=("-Zbuild-std=std,panic_abort")
+	if [ "$kind" != tests ]; then
+		flags="$flags -Cforce-unwind-tables=no"
+		settings+=(-Zbuild-std-features=optimize_for_size)
+	fi
 fi
 
-echo "static: $target, standard library $std"
+echo "static: $target${kind:+, $kind}, standard library $std"
 zig="$(tools/zig.sh)"
 # A target folder of its own: these flags would throw the tests' builds away.
-PATH="$zig:$PATH" CARGO_TARGET_DIR=target/static-build RUSTFLAGS="$flags" \
-	cargo-zigbuild "${build[@]}" "$@"
+export PATH="$zig:$PATH" CARGO_TARGET_DIR=target/static-build RUSTFLAGS="$flags"
+case "$kind" in
+tests)
+	# Profile and std are others: with unwinding, as libtest wants it, and built in a fraction of the time.
+	cargo-zigbuild test --profile cross-test --lib --test time64 "${settings[@]}" "$@"
+	exit 0
+	;;
+symbols)
+	# Told to the last compilation alone: as a setting of the profile it would build everything anew.
+	for name in tailover tailover-fetch; do
+		cargo-zigbuild rustc --release --bin "$name" "${settings[@]}" "$@" -- -Cstrip=none
+	done
+	;;
+*) cargo-zigbuild zigbuild --release --bin tailover --bin tailover-fetch "${settings[@]}" "$@" ;;
+esac
 
 mkdir -p "$out"
+echo "$std" >"$out/std"
 for name in tailover tailover-fetch; do
 	binary="$out/$name"
 	# A new file: the old one may be running.
