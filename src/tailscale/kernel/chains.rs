@@ -9,7 +9,7 @@ use std::fmt;
 use crate::core::Family;
 use crate::net::nftables::{self, Deleted, Rule};
 
-use super::missing::line;
+use super::words::line;
 use super::Claims;
 
 /// A chain of tailscaled's.

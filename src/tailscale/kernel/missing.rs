@@ -7,10 +7,8 @@ use crate::net::rtnetlink::{Action, Link, Route, Rule};
 use super::chains;
 use super::nets::{default, host, service};
 use super::rules::{base, base_rules, same, AHEAD_OF_MWAN3};
+use super::words::line;
 use super::{Claims, Held, Record, TABLE};
-
-/// So many members of a list are named, the rest is counted.
-const NAMED: usize = 4;
 
 /// What is missing, as it has to be put back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -202,20 +200,5 @@ impl Missing {
             words.extend(line(&one, &many, &table, networks.collect()));
         }
         words
-    }
-}
-
-/// `2 IPv4 routes of table 52 (A, B)`, or nothing for none.
-pub(super) fn line(one: &str, many: &str, of: &str, members: Vec<String>) -> Option<String> {
-    let count = members.len();
-    let named = members.iter().take(NAMED).cloned();
-    let mut named = named.collect::<Vec<_>>().join(", ");
-    if count > NAMED {
-        named.push_str(", …");
-    }
-    match count {
-        0 => None,
-        1 => Some(format!("the {one} {named}{of}")),
-        _ => Some(format!("{count} {many}{of} ({named})")),
     }
 }

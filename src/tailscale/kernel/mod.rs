@@ -14,6 +14,7 @@ mod nets;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use chains::{chains, concerns, tables, Chain};
 pub use missing::{misplaced, missing, routes_in_doubt, Missing};

@@ -1,0 +1,93 @@
+//! The control connection and its server: stuck, silent, down, and a new public address.
+
+use tailover::core::Action;
+
+use crate::world::{policy, Fault, World, MS, S};
+use crate::{named, restarts, settled};
+
+#[test]
+fn control_that_is_not_heard_is_renewed_only_when_its_server_answers() {
+    let mut w = World::new(policy(), 1);
+    w.peer_talks = true;
+    w.run(20 * S);
+    w.inject(Fault::Control { up: false });
+    w.run(60 * S);
+    assert_eq!(
+        named(&w),
+        ["control-down"],
+        "named without waiting for offline"
+    );
+    assert_eq!(w.cures().count(), 0);
+    w.inject(Fault::Control { up: true });
+    w.run(120 * S);
+    assert!(w.well() && w.core.faults().is_empty());
+}
+
+#[test]
+fn a_control_server_that_is_down_stays_named_while_it_is_asked_again() {
+    let mut w = settled();
+    // Its silence takes longer to tell than that of the uplinks.
+    w.control_delay = 7 * S;
+    w.inject(Fault::Control { up: false });
+    w.inject(Fault::Dark {
+        uplink: 0,
+        told: Some(2000),
+    });
+    w.run(40 * S);
+    let down = |w: &World| w.core.faults().iter().any(|f| f.id() == "control-down");
+    assert!(down(&w), "{:?}", w.core.faults());
+    for _ in 0..600 {
+        w.run(100 * MS);
+        assert!(down(&w), "{:?}", w.core.faults());
+    }
+    w.control_delay = 90 * MS;
+    w.inject(Fault::Control { up: true });
+    w.run(120 * S);
+    assert!(w.well() && w.core.faults().is_empty());
+}
+
+#[test]
+fn a_new_public_address_renews_control_without_any_local_event() {
+    let mut w = settled();
+    w.inject(Fault::NewPublic { uplink: 0 });
+    w.run(60 * S);
+    assert!(w.well());
+    assert!(!w.steered());
+    assert_eq!(w.count(|a| *a == Action::Renew), 1);
+    assert_eq!(w.count(|a| *a == Action::Restart), 0);
+}
+
+#[test]
+fn a_dead_control_server_alone_never_costs_a_restart() {
+    let mut w = settled();
+    w.inject(Fault::Control { up: false });
+    w.run(20 * S);
+    w.inject(Fault::Dark {
+        uplink: 0,
+        told: Some(2000),
+    });
+    w.run(1200 * S);
+    assert_eq!(w.count(|a| *a == Action::Restart), 0);
+    w.inject(Fault::Control { up: true });
+    w.run(120 * S);
+    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+}
+
+#[test]
+fn a_control_server_that_is_down_is_named_alone_and_once_and_its_return_is_noticed() {
+    let mut w = settled();
+    w.inject(Fault::Control { up: false });
+    w.cut_control();
+    w.run(1200 * S);
+    assert_eq!(named(&w), ["control-down"]);
+    let ids: Vec<_> = w.core.faults().iter().map(|f| f.id()).collect();
+    assert_eq!((w.cures().count(), ids), (0, vec!["control-down"]));
+    w.inject(Fault::Control { up: true });
+    w.run(120 * S);
+    assert!(
+        w.well() && w.core.faults().is_empty(),
+        "{:?}",
+        w.core.faults()
+    );
+    assert_eq!(restarts(&w), 0);
+}
