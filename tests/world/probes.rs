@@ -1,0 +1,79 @@
+//! What probes find.
+
+use super::*;
+
+impl World {
+    pub(super) fn probe(&mut self, round: u32, scope: &Scope, effort: Effort) {
+        let device = match scope {
+            Scope::Uplink(name, _) => NAMES.iter().position(|n| n == name),
+            Scope::Path(f) => self.path(*f),
+        };
+        let family = scope.family().at_index();
+        let mut tell = |delay: Duration, finding: Finding| {
+            let (scope, round) = (scope.clone(), round);
+            self.seq += 1;
+            self.queue.insert(
+                (self.now + delay, self.seq),
+                Ev::Tell(Input::Probed {
+                    round,
+                    scope,
+                    finding,
+                }),
+            );
+        };
+        let answer = |by, public| Finding::Answer {
+            by,
+            target: "derp".into(),
+            rtt: 30 * MS,
+            public,
+        };
+        if self.v6_untold && *scope == Scope::Path(Family::V6) {
+            tell(MS, Finding::Nobody);
+            tell(MS, Finding::Over);
+            return;
+        }
+        let Some((i, isp)) = device.map(|i| (i, &self.isps[i])) else {
+            tell(MS, Finding::Over);
+            return;
+        };
+        if !isp.alive || !isp.carrier || !isp.has[family] || isp.dead[family] {
+            // Silence: the round ends by its own deadline.
+            return;
+        }
+        if isp.portal {
+            tell(20 * MS, answer(By::Tcp, None));
+            tell(
+                40 * MS,
+                Finding::Intercepted {
+                    target: "derp".into(),
+                    what: "a login page".into(),
+                },
+            );
+            tell(50 * MS, Finding::Over);
+            return;
+        }
+        let public = match scope.family() {
+            Family::V4 => IpAddr::from([203, 0, 113 + i as u8, isp.public]),
+            Family::V6 => World::address(i, Family::V6),
+        };
+        tell(30 * MS, answer(By::Stun, Some(public)));
+        if effort == Effort::Burst && matches!(scope, Scope::Path(_)) {
+            // A resolver that fails is waited for longer than for any other.
+            match self.names_up {
+                true => tell(10 * MS, Finding::Names(Ok(()))),
+                false => {
+                    tell(5 * S, Finding::Names(Err("no answer".into())));
+                    return tell(5 * S, Finding::Over);
+                }
+            }
+        }
+        if effort == Effort::Burst {
+            let control = match self.control_up {
+                true => Ok(()),
+                false => Err("connection refused".to_string()),
+            };
+            tell(self.control_delay, Finding::Control(control));
+        }
+        tell(self.control_delay + 10 * MS, Finding::Over);
+    }
+}
