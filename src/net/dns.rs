@@ -93,7 +93,11 @@ pub fn parse_reply(packet: &[u8], query: &[u8]) -> Option<(u16, Reply)> {
 }
 
 /// Asks the servers in turn, on `schedule`, until one resolves `name`. They must be of one address
-/// family. `seed` makes the ids.
+/// family. `seed` makes the ids, one for each server.
+///
+/// A server is asked again with the very same packet, as stub resolvers do. dnsmasq then asks all of
+/// its own servers; a question that is the same but for its id only joins the first one, which may
+/// wait for a server that is dead (forward.c, forward_query).
 ///
 /// # Errors
 /// In words, for people: none resolved it within `timeout`.
@@ -112,12 +116,12 @@ pub async fn ask(
     };
     let socket = open().map_err(|e| e.to_string())?;
     let datagram = |n: u16| {
+        let turn = usize::from(n) % servers.len();
         let mut bytes = question.clone();
-        for (byte, id) in bytes.iter_mut().zip((seed ^ n).to_be_bytes()) {
+        for (byte, id) in bytes.iter_mut().zip((seed ^ turn as u16).to_be_bytes()) {
             *byte = id;
         }
-        let mut turn = servers.iter().cycle().skip(usize::from(n) % servers.len());
-        (bytes, turn.next().copied().unwrap_or(first))
+        (bytes, servers.get(turn).copied().unwrap_or(first))
     };
     let mut unable = None;
     let read = |packet: &[u8]| {
@@ -127,6 +131,7 @@ pub async fn ask(
             unable = Some(reply);
             return None;
         }
+        // The number of the first datagram with that id.
         Some((seed ^ id, reply))
     };
     let asked = volley(&socket, schedule, timeout, datagram, read).await;
@@ -232,6 +237,30 @@ mod tests {
         let servers = [resolver(2), works];
         let answer = ask_both(&servers, Duration::from_secs(5)).expect("an answer");
         assert_eq!(answer.server, works);
+    }
+
+    #[test]
+    fn a_question_that_is_asked_again_is_the_same_packet() {
+        let sockets = [0; 2].map(|_| UdpSocket::bind("127.0.0.1:0").expect("a loopback socket"));
+        let servers = sockets
+            .each_ref()
+            .map(|s| s.local_addr().expect("its address"));
+        ask_both(&servers, Duration::from_millis(100)).expect_err("silence");
+        let mut first = Vec::new();
+        for socket in sockets {
+            socket.set_nonblocking(true).expect("set");
+            let mut buffer = [0u8; 512];
+            let mut asked = std::iter::from_fn(|| {
+                let (length, from) = socket.recv_from(&mut buffer).ok()?;
+                Some((buffer[..length].to_vec(), from))
+            });
+            first.push(asked.next().expect("a question"));
+            assert_eq!(
+                asked.by_ref().filter(|a| first.last() == Some(a)).count(),
+                2
+            );
+        }
+        assert_ne!(first[0].0, first[1].0, "each server's id is its own");
     }
 
     #[test]
