@@ -28,7 +28,7 @@ const LOSS: f64 = 0.02;
 /// What an idle uplink may cost in a month.
 const BUDGET: u64 = 15_000_000;
 
-/// Datagrams and their spacing as src/watch/probe.rs sends them.
+/// Datagrams and their spacing as src/watch/probe/ sends them.
 const BEAT: (u32, Duration) = (5, Duration::from_millis(300));
 const BURST: (u32, Duration) = (16, Duration::from_millis(60));
 

@@ -11,7 +11,7 @@ use super::{Knowledge, Time};
 
 /// A path that is right, yet `Self.Online` stays false for this long: control is stuck.
 /// After `start {}` it is false for 0.6 s (measured), a cold start takes 3-5 s.
-const OFFLINE_TOO_LONG: Duration = Duration::from_secs(15);
+pub const OFFLINE_TOO_LONG: Duration = Duration::from_secs(15);
 
 /// A segment resent this often over an open path is not lost by chance (one in 50 at 30 % loss each
 /// way): the connection is dead. The kernel's pauses make that 6 s at least (RFC 6298).

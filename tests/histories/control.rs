@@ -24,6 +24,25 @@ fn control_that_is_not_heard_is_renewed_only_when_its_server_answers() {
 }
 
 #[test]
+fn a_control_server_whose_connection_is_cut_is_named_soon_after_the_look_that_shows_it() {
+    for phase in 0..30 {
+        let mut w = settled();
+        w.run(S * phase);
+        w.inject(Fault::Control { up: false });
+        w.cut_control();
+        let cut = w.now;
+        while named(&w).is_empty() && w.now < cut + 300 * S {
+            w.run(100 * MS);
+        }
+        let took = w.now - cut;
+        // 30 s to the next look, 15 s of being offline, and the server's silence.
+        assert!(took <= 50 * S, "{phase}: {took:?}");
+        assert_eq!(named(&w), ["control-down"]);
+        assert_eq!(w.cures().count(), 0);
+    }
+}
+
+#[test]
 fn a_control_server_that_is_down_stays_named_while_it_is_asked_again() {
     let mut w = settled();
     // Its silence takes longer to tell than that of the uplinks.

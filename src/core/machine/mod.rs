@@ -22,7 +22,7 @@ use std::time::Duration;
 use crate::core::budget::Budget;
 use crate::core::diagnosis::{
     diagnose, is_shown, needs_person, of_tailscaled, shown, suspicion, LOST_FOR_SURE,
-    REFUSES_TOO_LONG,
+    OFFLINE_TOO_LONG, REFUSES_TOO_LONG,
 };
 use crate::core::episode::{Episode, History, Outcome};
 use crate::core::fault::Fault;
@@ -201,8 +201,8 @@ pub struct Core {
     path_unread: bool,
     /// Whether the kernel has no way for the mark just now, in each family.
     away: [Away; 2],
-    /// The second look at lost state was asked for and has not come.
-    loss_asked: bool,
+    /// The second look at what takes two was asked for and has not come.
+    second_look_asked: bool,
     /// Lost state was put back and the kernel has not been read since.
     loss_unread: bool,
     /// The steering before the last order, should the kernel refuse that.
@@ -254,7 +254,7 @@ impl Core {
             version: String::new(),
             path_unread: false,
             away: Default::default(),
-            loss_asked: false,
+            second_look_asked: false,
             loss_unread: false,
             before: Default::default(),
             left: [None, None],
@@ -348,7 +348,7 @@ impl Core {
                 at = at.min(self.recheck_at);
             }
         }
-        if let Some(sure) = self.loss_sure_at() {
+        if let Some(sure) = self.second_look_at() {
             at = at.min(sure);
         }
         if matches!(self.stage, Stage::Quiet | Stage::Resting { .. }) && self.silent(now) {
@@ -392,8 +392,8 @@ impl Core {
                 self.out.push(Action::Look(Look::Paths));
             }
         }
-        if self.loss_sure_at().is_some_and(|t| t <= now) {
-            self.loss_asked = true;
+        if self.second_look_at().is_some_and(|t| t <= now) {
+            self.second_look_asked = true;
             self.out.push(Action::Look(Look::Tailnet));
         }
         if self.pulse_at <= now {
@@ -435,11 +435,17 @@ impl Core {
         }
     }
 
-    /// When a second look is to tell whether what the kernel has lost came back by itself, while
-    /// that look was not asked for.
-    fn loss_sure_at(&self) -> Option<Time> {
-        let sure = self.k.lost_since? + LOST_FOR_SURE;
-        (!self.loss_asked && self.k.tailnet_read < Some(sure)).then_some(sure)
+    /// When a second look is to tell whether what the first one showed is still so: state that the
+    /// kernel has lost, and, in quiet times, a tailscaled that is offline. `None` once it was asked
+    /// for.
+    fn second_look_at(&self) -> Option<Time> {
+        let lost = self.k.lost_since.map(|t| t + LOST_FOR_SURE);
+        let quiet = self.stage == Stage::Quiet && !self.control_down();
+        let offline = self.k.offline_since.filter(|_| quiet);
+        let offline = offline.map(|t| t.max(self.k.epoch.since) + OFFLINE_TOO_LONG);
+        let not_seen = |sure: &Time| self.k.tailnet_read < Some(*sure);
+        let sure = [lost, offline].into_iter().flatten().filter(not_seen).min();
+        sure.filter(|_| !self.second_look_asked)
     }
 
     fn probe_all(&mut self, now: Time, effort: Effort) {

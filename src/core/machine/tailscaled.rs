@@ -54,7 +54,7 @@ impl Core {
             false => self.k.lost_since.or(Some(now)),
         };
         self.loss_unread = false;
-        self.loss_asked = false;
+        self.second_look_asked = false;
         let stood_up = self.pid.is_some() && new_pid;
         self.pid = tailnet.pid.or(self.pid);
         self.k.tailnet = tailnet;
