@@ -127,7 +127,7 @@ fn steer(family: Family, outside: &str, near: &str, gateway: &str) {
         let length = json.get("suppress_prefixlen").and_then(Value::as_u64);
         assert_eq!(length, rule.suppress_prefixlength.map(u64::from));
     }
-    let listed = client.routes(family, Some(TABLE)).expect("routes");
+    let listed: Vec<Route> = client.routes(family, TABLE).expect("routes");
     assert_eq!(listed.len(), 1);
     let theirs = ip_json(&format!("{family_flag} -j -N route list table {TABLE}"));
     assert_eq!(theirs.len(), 1, "{theirs:?}");
@@ -155,7 +155,10 @@ fn steer(family: Family, outside: &str, near: &str, gateway: &str) {
         device(&mut client, outside, mark).expect("a way").device,
         "wan1"
     );
-    assert_eq!(client.routes(family, Some(TABLE)).expect("routes"), []);
+    assert_eq!(
+        client.routes::<Vec<Route>>(family, TABLE).expect("routes"),
+        []
+    );
 }
 
 #[test]
@@ -200,15 +203,18 @@ fn routes_are_put_back_as_they_were() {
     let mut client = Client::open().expect("rtnetlink opens");
     for (family, flag, count) in [(Family::V4, "-4", 4), (Family::V6, "-6", 3)] {
         let before = ip(&format!("{flag} -N route list table 52"));
-        let routes = client.routes(family, Some(52)).expect("routes");
+        let routes: Vec<Route> = client.routes(family, 52).expect("routes");
         assert_eq!(routes.len(), count, "{routes:?}");
         assert!(routes.iter().any(|r| r.kind == RouteKind::Throw));
         assert_eq!(client.flush(family, 52).expect("flushed"), count);
-        assert_eq!(client.routes(family, Some(52)).expect("routes"), []);
+        assert_eq!(client.routes::<Vec<Route>>(family, 52).expect("routes"), []);
         for route in &routes {
             client.replace_route(route).expect("the route is put back");
         }
-        assert_eq!(client.routes(family, Some(52)).expect("routes"), routes);
+        assert_eq!(
+            client.routes::<Vec<Route>>(family, 52).expect("routes"),
+            routes
+        );
         assert_eq!(ip(&format!("{flag} -N route list table 52")), before);
     }
 }

@@ -95,9 +95,7 @@ impl Place {
 
     /// All default routes of ours in a family: (table, route).
     fn routes(&self, client: &mut Client, family: Family) -> Result<Vec<Route>, Error> {
-        let mut routes = client.routes(family, None)?;
-        routes.retain(|r| r.protocol == self.protocol);
-        Ok(routes)
+        client.routes_that(family, |r| r.protocol == self.protocol)
     }
 }
 

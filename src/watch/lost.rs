@@ -20,7 +20,7 @@ use crate::core::tailnet::Lost;
 use crate::core::Family;
 use crate::net::rtnetlink::{Client, Error, Link};
 use crate::net::socket::{within, Egress};
-use crate::tailscale::kernel::{self, Claims, Held, Missing, Record};
+use crate::tailscale::kernel::{self, Claims, Held, Missing, Record, Table};
 use crate::tailscale::localapi::LocalApi;
 use crate::tailscale::types::{BackendState, Prefs, Status};
 
@@ -313,21 +313,17 @@ fn question(id: u16) -> Vec<u8> {
 /// Reads everything that tailscaled puts into the kernel. `device` is what its device was called.
 fn read(device: Option<&str>, chains: &ChainWatch) -> Result<Held, Error> {
     let mut client = Client::open()?;
-    let table = Some(kernel::TABLE);
     let mut held = Held {
         chains: chains.read()?,
-        // Taken as it comes and not copied: with a thousand peers it has a thousand routes.
-        routes: client.routes(Family::V4, table)?,
         ..Held::default()
     };
-    held.routes.extend(client.routes(Family::V6, table)?);
     for family in Family::BOTH {
+        let routes: Table = client.routes(family, kernel::TABLE)?;
+        held.routes.join(routes);
         // A kernel built without rules of a family has none of tailscaled's either.
         held.rules.extend(client.rules(family).unwrap_or_default());
     }
-    let service = kernel::service(Family::V4);
-    let by_route = held.routes.iter().find(|r| r.to == Some((service, 32)));
-    let by_route = by_route.and_then(|r| r.oif);
+    let by_route = held.routes.device();
     let links = client.links()?;
     let called = |l: &&Link| match device {
         Some(name) => l.name == name,

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use crate::core::prefix::Prefix;
 use crate::core::{Family, Uplink, Way};
 use crate::net::rtnetlink::{self, Client, Route, RouteKind, TABLE_MAIN};
+use crate::tailscale::kernel;
 use crate::ubus::blobmsg::Value;
 
 use super::mwan3::Mwan3;
@@ -130,10 +131,13 @@ pub fn devices(client: &mut Client, own: u8) -> Result<Vec<Device>, rtnetlink::E
         }
     }
     for family in Family::BOTH {
-        let mut routes = client.routes(family, None)?;
-        routes.retain(|r| r.kind == RouteKind::Unicast && r.protocol != own);
         let far = |r: &Route| r.is_default() || r.is_slice();
-        for route in routes.iter().filter(|r| !far(r) && r.gateway.is_none()) {
+        // tailscaled's table has a route for each peer, and no uplink.
+        let mut routes: Vec<Route> = client.routes_that(family, |r| {
+            let ours = r.protocol == own || r.table == kernel::TABLE;
+            r.kind == RouteKind::Unicast && !ours && (far(r) || r.gateway.is_none())
+        })?;
+        for route in routes.iter().filter(|r| !far(r)) {
             if let Some(d) = route.oif.and_then(|i| found.get_mut(&i)) {
                 // mwan3 copies them into each of its tables.
                 d.on_link

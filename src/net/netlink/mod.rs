@@ -134,20 +134,20 @@ impl Connection {
 
     /// Lists objects, and again when a change ran into the listing. `body` is the family header
     /// with the attributes that narrow the listing, `answer` the kind of message of an object.
-    pub(in crate::net) fn dump<T>(
+    pub(in crate::net) fn dump<T, C: Default + Extend<T>>(
         &mut self,
         tried: &str,
         kind: u16,
         body: &[u8],
         answer: u16,
         parse: impl Fn(&[u8]) -> Option<T>,
-    ) -> Result<Vec<T>, Error> {
+    ) -> Result<C, Error> {
         let mut tries = 0;
         loop {
             tries += 1;
             self.sequence = self.sequence.wrapping_add(1);
             let request = Builder::new(kind, NLM_F_REQUEST | NLM_F_DUMP, self.sequence, body);
-            let (mut all, mut torn) = (Vec::new(), false);
+            let (mut all, mut torn) = (C::default(), false);
             let done = self.send(request).and_then(|()| {
                 self.receive(|message| {
                     torn |= message.flags & NLM_F_DUMP_INTR != 0;

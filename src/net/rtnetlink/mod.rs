@@ -70,21 +70,33 @@ impl Client {
         done_or(result, &[Errno::NOENT, Errno::AFNOSUPPORT])
     }
 
-    /// All routes of a family, or those of one table.
-    pub fn routes(&mut self, family: Family, table: Option<u32>) -> Result<Vec<Route>, Error> {
+    /// The routes of a family in one table.
+    pub fn routes<C: Default + Extend<Route>>(
+        &mut self,
+        family: Family,
+        table: u32,
+    ) -> Result<C, Error> {
+        self.routes_that(family, |r| r.table == table)
+    }
+
+    /// The routes of a family that are to be kept. The others are dropped one by one: a router with
+    /// many tables, or a large tailnet, has more than fits beside each other.
+    pub fn routes_that<C: Default + Extend<Route>>(
+        &mut self,
+        family: Family,
+        keep: impl Fn(&Route) -> bool,
+    ) -> Result<C, Error> {
         let header = route_header(family, 0, 0, [0; 4], 0);
         let tried = format!("listing {family} routes");
-        // Dropped one by one: a router with many tables has more than fits beside each other.
-        let of_table = |r: &Route| table.is_none_or(|t| t == r.table);
         self.0
             .dump(&tried, RTM_GETROUTE, &header, RTM_NEWROUTE, |payload| {
-                route(payload).filter(of_table)
+                route(payload).filter(&keep)
             })
     }
 
     /// The default routes in the main table, lowest metric first.
     pub fn main_defaults(&mut self, family: Family) -> Result<Vec<Route>, Error> {
-        let mut routes = self.routes(family, Some(TABLE_MAIN))?;
+        let mut routes: Vec<Route> = self.routes(family, TABLE_MAIN)?;
         routes.retain(|r| r.is_default() && r.kind == RouteKind::Unicast);
         routes.sort_by_key(|r| r.metric);
         Ok(routes)
@@ -125,7 +137,7 @@ impl Client {
 
     /// Deletes every route of a table and returns how many there were.
     pub fn flush(&mut self, family: Family, table: u32) -> Result<usize, Error> {
-        let routes = self.routes(family, Some(table))?;
+        let routes: Vec<Route> = self.routes(family, table)?;
         let mut deleted = 0;
         for route in &routes {
             deleted += usize::from(self.delete_route(route)?);
@@ -200,7 +212,7 @@ impl Client {
     /// The addresses of all devices, or of one.
     pub fn addresses(&mut self, index: Option<u32>) -> Result<Vec<Address>, Error> {
         // struct ifaddrmsg, all zero: both families, all devices.
-        let mut found = self.0.dump(
+        let mut found: Vec<Address> = self.0.dump(
             "listing addresses",
             RTM_GETADDR,
             &[0; 8],

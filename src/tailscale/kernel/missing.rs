@@ -2,11 +2,12 @@
 
 use crate::core::prefix::Prefix;
 use crate::core::Family;
-use crate::net::rtnetlink::{Action, Link, Route, Rule};
+use crate::net::rtnetlink::{Action, Link, Route, RouteKind, Rule};
 
 use super::chains;
-use super::nets::{default, host, service};
+use super::nets::{host, service};
 use super::rules::{base, base_rules, same, AHEAD_OF_MWAN3};
+use super::table::target;
 use super::words::line;
 use super::{Claims, Held, Record, TABLE};
 
@@ -32,15 +33,13 @@ pub fn routes_in_doubt(record: Option<&Record>, held: &Held, claims: &Claims) ->
     let Some(device) = &held.device else {
         return false;
     };
-    let recorded = record.iter().flat_map(|r| r.routes(device.index));
+    let recorded = record.iter().flat_map(|r| r.routes.through(device.index));
     recorded.into_iter().any(|r| !holds(held, &r)) || !service_routes(record, held, claims)
 }
 
 /// The route itself, or one that takes its place: a unicast route to the same network.
 fn holds(held: &Held, route: &Route) -> bool {
-    held.routes
-        .iter()
-        .any(|h| h.family == route.family && h.to == route.to && h.kind == route.kind)
+    held.routes.has(target(route), route.kind)
 }
 
 /// Whether tailscaled's own address has its route, in each family that this node has.
@@ -48,7 +47,7 @@ fn service_routes(record: Option<&Record>, held: &Held, claims: &Claims) -> bool
     let ipv6 = held.ipv6(record);
     let families = claims.addresses.iter().map(Family::of);
     let mut wanted = families.filter(|f| *f == Family::V4 || ipv6);
-    wanted.all(|f| held.has_network(host(service(f))))
+    wanted.all(|f| held.routes.has(host(service(f)), RouteKind::Unicast))
 }
 
 /// What is missing of what should be there. Empty when nothing can be said for sure.
@@ -106,21 +105,25 @@ impl Missing {
         oif: u32,
         ipv6: bool,
     ) {
-        let wanted: Vec<Route> = match record {
+        let lacking = |r: &Route| !holds(held, r);
+        self.routes = match record {
             Some(record) => record
-                .routes(oif)
-                .filter(|r| claims.ask_for(r, &held.near))
+                .routes
+                .through(oif)
                 .filter(|r| r.family == Family::V4 || ipv6)
+                .filter(lacking)
+                .filter(|r| claims.ask_for(r, &held.near))
                 .collect(),
             None if service_routes(None, held, claims) => return,
             None if claims.exit_node => {
                 let text = format!("table {TABLE}, with the routes of an exit node");
                 return self.beyond.push(text);
             }
-            None => claims.routes(oif, ipv6),
+            None => {
+                let routes = claims.routes(oif, ipv6).into_iter();
+                routes.filter(lacking).collect()
+            }
         };
-        self.routes = wanted;
-        self.routes.retain(|r| !holds(held, r));
     }
 
     fn take_rules(&mut self, record: Option<&Record>, held: &Held, ipv6: bool) {
@@ -192,7 +195,7 @@ impl Missing {
             words.extend(line(&one, &many, "", priorities));
             let routes = self.routes.iter().filter(|r| r.family == family);
             let networks = routes.map(|r| {
-                let (ip, bits) = r.to.unwrap_or_else(|| default(family));
+                let (ip, bits) = target(r);
                 format!("{ip}/{bits}")
             });
             let (one, many) = (format!("{family} route"), format!("{family} routes"));

@@ -12,6 +12,7 @@ mod chains;
 mod missing;
 mod nets;
 mod rules;
+mod table;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -20,6 +21,7 @@ pub use chains::{chains, concerns, tables, Chain};
 pub use missing::{misplaced, missing, routes_in_doubt, Missing};
 pub use nets::{is_tailnet, service};
 pub use rules::{ahead, base, mwan3_shows};
+pub use table::Table;
 
 use std::net::IpAddr;
 
@@ -28,17 +30,12 @@ use crate::core::Family;
 use crate::net::rtnetlink::{Link, Route, RouteKind, Rule};
 
 use super::networks::Networks;
-use nets::{default, host, is_host, CGNAT, ULA};
+use nets::{host, is_host, CGNAT, ULA};
 use rules::is_rule_at;
+use table::{plain, target};
 
 /// tailscaled's routing table.
 pub const TABLE: u32 = 52;
-
-/// The protocol number of its routes: RTPROT_BOOT, which its netlink library sets.
-const PROTOCOL_BOOT: u8 = 3;
-
-/// The metric that the kernel gives an IPv6 route without one (IP6_RT_PRIO_USER).
-const METRIC_V6: u32 = 1024;
 
 /// A table with more routes than this is not remembered route by route.
 const ROUTES_KEPT: usize = 4096;
@@ -55,8 +52,8 @@ pub struct Held {
     pub addresses: Vec<IpAddr>,
     /// All rules of both families.
     pub rules: Vec<Rule>,
-    /// Table 52 of both families.
-    pub routes: Vec<Route>,
+    /// Table 52.
+    pub routes: Table,
     /// Its firewall chains, as far as nf_tables has them.
     pub chains: Vec<Chain>,
     /// Networks of the router's other devices.
@@ -89,24 +86,8 @@ pub struct Record {
     device: String,
     ipv6: bool,
     rules: Vec<Rule>,
-    /// Networks that go just into the device. Compact, because there are many.
-    plain: Vec<Prefix>,
-    odd: Vec<Route>,
+    routes: Table,
     chains: Vec<Chain>,
-}
-
-/// A route as tailscaled makes it for a network of its peers (addRoute).
-fn plain(to: Prefix, oif: u32) -> Route {
-    let family = Family::of(&to.0);
-    Route {
-        to: Some(to).filter(|(_, bits)| *bits > 0),
-        protocol: PROTOCOL_BOOT,
-        metric: match family {
-            Family::V4 => 0,
-            Family::V6 => METRIC_V6,
-        },
-        ..Route::default_via(family, TABLE, oif, None)
-    }
 }
 
 /// Whether tailscaled has this network from the router's own, which it joins where they make up a
@@ -127,14 +108,6 @@ fn makes_up(near: &[Prefix], to: Prefix) -> bool {
 }
 
 impl Held {
-    fn routes_of(&self, family: Family) -> impl Iterator<Item = &Route> {
-        self.routes.iter().filter(move |r| r.family == family)
-    }
-
-    fn has_network(&self, to: Prefix) -> bool {
-        self.routes.iter().any(|r| r.to == Some(to))
-    }
-
     /// tailscaled's own rules.
     fn own_rules(&self) -> impl Iterator<Item = &Rule> {
         let base = base(&self.rules);
@@ -146,38 +119,27 @@ impl Held {
     fn ipv6(&self, record: Option<&Record>) -> bool {
         let seen = record.is_some_and(|r| r.ipv6)
             || self.addresses.iter().any(|ip| in_network(ip, ULA))
-            || self.routes_of(Family::V6).next().is_some()
+            || self.routes.has_family(Family::V6)
             || self.own_rules().any(|r| r.family == Family::V6);
         seen && !self.ipv6_off
     }
 }
 
 impl Record {
-    /// Notes what is there now. `None` when there is too much, or no device.
+    /// Notes what is there now. `None` when there is too much, or no device, or another one in the
+    /// routes.
     pub fn of(held: &Held) -> Option<Record> {
         let device = held.device.as_ref()?;
-        if held.routes.len() > ROUTES_KEPT {
+        let (plain, odd) = held.routes.sizes();
+        let through = held.routes.device();
+        if plain > ROUTES_KEPT || odd > ODD_KEPT || through.is_some_and(|i| i != device.index) {
             return None;
         }
-        let is_plain = |r: &&Route| {
-            let to = r.to.unwrap_or_else(|| default(r.family));
-            **r == plain(to, device.index)
-        };
-        let (even, odd): (Vec<&Route>, Vec<&Route>) = held.routes.iter().partition(is_plain);
-        if odd.len() > ODD_KEPT {
-            return None;
-        }
-        let mut plain: Vec<Prefix> = even
-            .iter()
-            .map(|r| r.to.unwrap_or_else(|| default(r.family)))
-            .collect();
-        plain.shrink_to_fit();
         Some(Record {
             device: device.name.clone(),
             ipv6: held.ipv6(None),
             rules: held.own_rules().cloned().collect(),
-            plain,
-            odd: odd.into_iter().cloned().collect(),
+            routes: held.routes.clone(),
             chains: held.chains.clone(),
         })
     }
@@ -185,17 +147,12 @@ impl Record {
     pub fn device(&self) -> &str {
         &self.device
     }
-
-    fn routes(&self, oif: u32) -> impl Iterator<Item = Route> + '_ {
-        let plain = self.plain.iter().map(move |to| plain(*to, oif));
-        plain.chain(self.odd.iter().cloned())
-    }
 }
 
 impl Claims {
     /// Whether tailscaled has a reason of now to have this route (routerConfigLocked, osRoutes).
     fn ask_for(&self, route: &Route, near: &[Prefix]) -> bool {
-        let to = route.to.unwrap_or_else(|| default(route.family));
+        let to = target(route);
         let any = |test: &dyn Fn(&Prefix) -> bool| self.networks.iter().any(test);
         if route.kind != RouteKind::Unicast {
             // With an exit node the router's own networks stay beside the tailnet.

@@ -1,5 +1,7 @@
 //! Healthy routers, what they lose, and what is to be put back.
 
+use std::net::Ipv4Addr;
+
 use super::rules::{base_rules, MARK};
 use super::*;
 use crate::core::prefix::network;
@@ -49,11 +51,26 @@ fn healthy(base: u32, routes: &[&str]) -> Held {
         }),
         addresses: claims(&[]).addresses,
         rules: std::iter::once(mwan3).chain(own).collect(),
-        routes: all.map(|to| plain(net(to), OIF)).collect(),
+        routes: table(all.map(|to| plain(net(to), OIF))),
         chains: Vec::new(),
         near: vec![net("192.168.1.0/24")],
         ipv6_off: false,
     }
+}
+
+fn table(routes: impl Iterator<Item = Route>) -> Table {
+    let mut table = Table::default();
+    table.extend(routes);
+    table
+}
+
+fn listed(held: &Held) -> Vec<Route> {
+    held.routes.through(OIF).collect()
+}
+
+fn without_ipv6(held: &mut Held) {
+    let v4 = |r: &Route| r.family == Family::V4;
+    held.routes = table(listed(held).into_iter().filter(v4));
 }
 
 fn usual() -> Held {
@@ -62,7 +79,7 @@ fn usual() -> Held {
 
 /// What mwan3's stop leaves; tailscaled has put its IPv4 rules back.
 fn flushed(mut held: Held) -> Held {
-    held.routes.clear();
+    held.routes = Table::default();
     held.rules
         .retain(|r| r.family == Family::V4 && r.priority < 2000);
     held
@@ -74,12 +91,42 @@ fn record(held: &Held) -> Record {
 
 fn to(routes: &[Route]) -> Vec<String> {
     let text = |r: &Route| {
-        let (ip, bits) = r.to.unwrap_or_else(|| default(r.family));
+        let (ip, bits) = target(r);
         format!("{ip}/{bits}")
     };
     let mut list: Vec<String> = routes.iter().map(text).collect();
     list.sort();
     list
+}
+
+#[test]
+fn a_table_gives_back_what_was_put_into_it() {
+    let throw = Route {
+        kind: RouteKind::Throw,
+        oif: None,
+        ..plain(net("192.168.1.0/24"), OIF)
+    };
+    let elsewhere = plain(net("100.64.0.9/32"), OIF + 1);
+    let nets = [
+        "100.64.0.7/32",
+        "0.0.0.0/0",
+        "fd7a:115c:a1e0::/48",
+        "100.64.0.1/32",
+    ];
+    let mut routes: Vec<Route> = nets.iter().map(|to| plain(net(to), OIF)).collect();
+    routes.extend([throw.clone(), elsewhere.clone()]);
+    let table = table(routes.iter().cloned());
+    assert_eq!((table.device(), table.sizes()), (Some(OIF), (4, 2)));
+    let mut back: Vec<Route> = table.through(OIF).collect();
+    let order = |r: &Route| (target(r), r.oif);
+    back.sort_by_key(order);
+    routes.sort_by_key(order);
+    assert_eq!(back, routes);
+    assert!(table.has(net("0.0.0.0/0"), RouteKind::Unicast));
+    assert!(table.has(target(&elsewhere), RouteKind::Unicast));
+    assert!(table.has(target(&throw), RouteKind::Throw));
+    assert!(!table.has(target(&throw), RouteKind::Unicast));
+    assert!(!table.has(net("100.64.0.2/32"), RouteKind::Unicast));
 }
 
 #[test]
@@ -91,7 +138,7 @@ fn nothing_is_missing_on_a_healthy_router() {
             oif: None,
             ..plain(net("192.168.1.0/24"), OIF)
         };
-        held.routes.push(near);
+        held.routes.extend([near]);
         held
     };
     let exit = Claims {
@@ -100,7 +147,7 @@ fn nothing_is_missing_on_a_healthy_router() {
     };
     let mut no_ipv6 = usual();
     no_ipv6.rules.retain(|r| r.family == Family::V4);
-    no_ipv6.routes.retain(|r| r.family == Family::V4);
+    without_ipv6(&mut no_ipv6);
     no_ipv6.addresses.retain(IpAddr::is_ipv4);
     for (held, claims) in [
         (usual(), claims(&PEER)),
@@ -122,7 +169,7 @@ fn nothing_is_missing_on_a_healthy_router() {
 fn a_flushed_table_and_ipv6_rules_are_missing_just_as_they_were() {
     let before = usual();
     let missing = missing(Some(&record(&before)), &flushed(usual()), &claims(&PEER));
-    assert_eq!(missing.routes, before.routes);
+    assert_eq!(missing.routes, listed(&before));
     let v6 = |r: &&Rule| r.family == Family::V6;
     let rules: Vec<&Rule> = before.rules.iter().filter(v6).collect();
     assert_eq!(missing.rules.iter().collect::<Vec<_>>(), rules);
@@ -130,9 +177,9 @@ fn a_flushed_table_and_ipv6_rules_are_missing_just_as_they_were() {
     assert_eq!(
         missing.words(),
         [
-            "2 IPv4 routes of table 52 (100.100.100.100/32, 100.64.0.1/32)",
+            "2 IPv4 routes of table 52 (100.64.0.1/32, 100.100.100.100/32)",
             "4 IPv6 rules (1310, 1330, 1350, 1370)",
-            "2 IPv6 routes of table 52 (fd7a:115c:a1e0::53/128, fd7a:115c:a1e0::/48)"
+            "2 IPv6 routes of table 52 (fd7a:115c:a1e0::/48, fd7a:115c:a1e0::53/128)"
         ]
     );
 }
@@ -205,7 +252,7 @@ fn a_throw_route_is_wanted_while_its_network_is_there() {
         ..plain(net("192.168.1.0/24"), OIF)
     };
     let mut held = usual();
-    held.routes.push(throw.clone());
+    held.routes.extend([throw.clone()]);
     let record = record(&held);
     let exit = Claims {
         exit_node: true,
@@ -231,7 +278,7 @@ fn networks_that_make_up_a_larger_one_have_one_throw_route() {
     };
     let lost = |was: &str, near: &[&str]| {
         let mut before = usual();
-        before.routes.push(throw(was));
+        before.routes.extend([throw(was)]);
         let mut now = usual();
         now.near = near.iter().map(|text| net(text)).collect();
         to(&missing(Some(&record(&before)), &now, &exit).routes)
@@ -270,7 +317,7 @@ fn ipv6_that_was_switched_off_is_not_missing() {
     let whole = record(&usual());
     let mut held = usual();
     held.addresses.retain(IpAddr::is_ipv4);
-    held.routes.retain(|r| r.family == Family::V4);
+    without_ipv6(&mut held);
     assert!(!missing(Some(&whole), &held, &claims(&PEER)).is_empty());
     held.ipv6_off = true;
     assert!(missing(Some(&whole), &held, &claims(&PEER)).is_empty());
@@ -348,7 +395,7 @@ fn rules_at_the_wrong_place_get_companions_where_a_new_start_would_put_them() {
     // A node without IPv6 gets none of it.
     let mut v4 = behind;
     v4.rules.retain(|r| r.family == Family::V4);
-    v4.routes.retain(|r| r.family == Family::V4);
+    without_ipv6(&mut v4);
     v4.addresses.retain(IpAddr::is_ipv4);
     let found = misplaced(&v4, "eth1").rules;
     assert!(found.len() == 4 && found.iter().all(|r| r.family == Family::V4));
@@ -357,8 +404,9 @@ fn rules_at_the_wrong_place_get_companions_where_a_new_start_would_put_them() {
 #[test]
 fn a_table_beyond_the_bound_is_not_remembered() {
     let mut held = usual();
-    let route = held.routes.first().expect("a route").clone();
-    held.routes.resize(ROUTES_KEPT + 1, route);
+    let hosts = (0..=ROUTES_KEPT as u32).map(|n| Ipv4Addr::from(0x6440_0000 + n));
+    held.routes
+        .extend(hosts.map(|ip| plain(host(ip.into()), OIF)));
     assert_eq!(Record::of(&held), None);
 }
 
