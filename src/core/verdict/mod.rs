@@ -252,7 +252,9 @@ impl Judgement {
                 );
             }
             Finding::NoWay(why) if current => {
+                // Nothing was sent, so nothing more comes of it.
                 self.round = None;
+                self.clues = None;
                 return self.rule(now, Verdict::Unknown, why.clone());
             }
             Finding::Over => {

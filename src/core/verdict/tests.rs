@@ -105,6 +105,7 @@ fn a_round_without_anybody_to_ask_calls_nothing_closed() {
     assert!(j.untold_since(S) && !j.shut_since(S));
     j.begin(2, S * 9, Effort::Burst);
     j.take(S * 8, 2, Finding::NoWay("no route".into()));
+    assert!(!j.gathering(), "nothing more comes of such a round");
     assert!(!j.expire(S * 9));
     assert_eq!(
         (j.verdict, j.evidence.as_str()),
