@@ -85,11 +85,14 @@ class Host:
 
     def run(self, argv, check=True, timeout=30, **options):
         """Runs a command to its end; returns its standard output."""
-        done = subprocess.run(
-            self.command(argv), capture_output=True, text=True, timeout=timeout, **options
-        )
+        shown = " ".join(map(str, argv))
+        try:
+            done = subprocess.run(
+                self.command(argv), capture_output=True, text=True, timeout=timeout, **options
+            )
+        except subprocess.TimeoutExpired as late:
+            raise HostError(f"{self.name}: {shown}: no end within {timeout} s") from late
         if check and done.returncode != 0:
-            shown = " ".join(map(str, argv))
             raise HostError(f"{self.name}: {shown}: {done.stderr.strip() or done.returncode}")
         return done.stdout
 
