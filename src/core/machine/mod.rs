@@ -397,6 +397,7 @@ impl Core {
             self.out.push(Action::Look(Look::Tailnet));
         }
         if self.pulse_at <= now {
+            self.beat_with_pulse(now);
             self.pulse_again(now);
             let look = self.pulse_now(now);
             self.out.push(Action::Look(look));

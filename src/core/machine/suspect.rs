@@ -33,13 +33,26 @@ pub(super) struct Suspicion {
 }
 
 impl Core {
-    /// When the counters are read next.
+    /// When the counters are read next. Each wake-up of an idle router costs: where a look or a
+    /// heartbeat is due about then, the pulse comes with it.
     pub(super) fn pulse_again(&mut self, now: Time) {
-        let pause = match self.calm(now) {
-            true => PULSE_IDLE,
-            false => PULSE_IN_USE,
+        self.pulse_at = match self.calm(now) {
+            true => {
+                let usual = now + PULSE_IDLE;
+                let near = |due: &Time| due.abs_diff(usual) <= PULSE_IDLE / 3;
+                let due = [self.look_at, self.beat_at].into_iter().filter(near);
+                due.min().unwrap_or(usual)
+            }
+            false => now + PULSE_IN_USE,
         };
-        self.pulse_at = now + pause;
+    }
+
+    /// A heartbeat that is due between this idle pulse and the time when the next one could come with
+    /// it comes with this one.
+    pub(super) fn beat_with_pulse(&mut self, now: Time) {
+        if self.calm(now) && self.beat_at < now + PULSE_IDLE * 2 / 3 {
+            self.beat_at = self.beat_at.min(now);
+        }
     }
 
     /// What the next pulse reads. Connections cost the kernel a walk through its whole table, so
