@@ -17,8 +17,15 @@ impl Daemon {
             Action::Look(look @ (Look::Pulse | Look::Beat | Look::Counters)) => {
                 let k = self.core.knowledge();
                 let devices: Vec<&str> = k.uplinks.iter().map(|u| u.device.as_str()).collect();
-                let mut pulse = pulse::read(&devices, k.tailnet.pid, look != Look::Counters);
-                pulse.heard = (look == Look::Beat).then(|| self.ear.read(&k.speakers()));
+                let pid = k.tailnet.pid;
+                let read = || pid.and_then(|pid| sockets::tcp(pid).ok());
+                let connections = (look != Look::Counters).then(|| read().unwrap_or_default());
+                let mut pulse = pulse::read(&devices, pid, connections.as_deref());
+                if look == Look::Beat {
+                    pulse.heard = Some(self.ear.read(&k.speakers()));
+                    // The look that comes with it need not read them again.
+                    self.tailnet.lend(pid.zip(connections));
+                }
                 queue.push_back(Input::Pulse(pulse));
             }
             Action::Look(look) => {

@@ -6,7 +6,7 @@ use std::io::Read;
 use crate::core::signs::{Pulse, Resending, Traffic};
 use crate::tailscale::process;
 
-use super::sockets;
+use super::sockets::Entry;
 
 /// A router has its own connections only in these tables; more than this is an attack on it.
 const RESENDING: usize = 64;
@@ -16,22 +16,14 @@ const RESENDING: usize = 64;
 const READ_AT_ONCE: usize = 8 * 1024;
 
 /// Reads the counters of `uplinks` (devices) and of tailscale's device, whether the process `pid` is
-/// stopped, and, if asked for, all connections with unacknowledged data. What cannot be read is
-/// left out: a sign less is no harm.
-pub fn read(uplinks: &[&str], pid: Option<u32>, connections: bool) -> Pulse {
+/// stopped, and which of the TCP connections, if they were read, have unacknowledged data. What
+/// cannot be read is left out: a sign less is no harm.
+pub fn read(uplinks: &[&str], pid: Option<u32>, connections: Option<&[Entry]>) -> Pulse {
     let mut text = String::with_capacity(READ_AT_ONCE);
     read_into(&mut text, "/proc/net/dev");
     let mut pulse = traffic(&text, uplinks);
     pulse.halted = pid.is_some_and(process::halted);
-    if connections {
-        let mut list = Vec::new();
-        for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-            read_into(&mut text, table);
-            let room = RESENDING.saturating_sub(list.len());
-            list.extend(resending(&text).take(room));
-        }
-        pulse.resending = Some(list);
-    }
+    pulse.resending = connections.map(|all| resending(all).take(RESENDING).collect());
     pulse
 }
 
@@ -78,9 +70,9 @@ fn traffic(text: &str, uplinks: &[&str]) -> Pulse {
     pulse
 }
 
-fn resending(text: &str) -> impl Iterator<Item = Resending> + '_ {
-    sockets::parse(text)
-        .into_iter()
+fn resending(entries: &[Entry]) -> impl Iterator<Item = Resending> + '_ {
+    entries
+        .iter()
         .filter(|e| e.flow.retransmits > 0 && e.flow.tx_queue > 0)
         .map(|e| Resending {
             local: e.flow.local,
@@ -91,6 +83,7 @@ fn resending(text: &str) -> impl Iterator<Item = Resending> + '_ {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sockets;
     use super::*;
 
     const DEV: &str = "\
@@ -126,6 +119,9 @@ broken: 1 2
 
     #[test]
     fn this_machine_can_be_read() {
-        assert_eq!(read(&["lo"], None, true).uplinks.len(), 1);
+        let connections = sockets::tcp(std::process::id()).expect("our own view");
+        let pulse = read(&["lo"], None, Some(&connections));
+        assert_eq!(pulse.uplinks.len(), 1);
+        assert!(pulse.resending.is_some() && read(&["lo"], None, None).resending.is_none());
     }
 }

@@ -134,21 +134,27 @@ fn inode(link: &Path) -> Option<u64> {
 /// Needs root for a process of another user. An error means that the process is gone or not ours
 /// to look into.
 pub fn flows(pid: u32) -> io::Result<Vec<Flow>> {
-    own(pid, ["tcp", "tcp6"])
+    own(pid, tcp(pid)?)
+}
+
+/// The kernel's tables of TCP connections as a process sees them, IPv4 first. Each reading is a walk
+/// through the whole of the kernel's hash: 4 ms for a table where there is much memory.
+pub fn tcp(pid: u32) -> io::Result<Vec<Entry>> {
+    tables(pid, ["tcp", "tcp6"])
 }
 
 /// The local ports of a process's UDP sockets, each once. Errors as those of [`flows`].
 pub fn udp_ports(pid: u32) -> io::Result<Vec<u16>> {
     // The tables of UDP have the same columns (net/ipv4/udp.c, udp4_format_sock).
-    let sockets = own(pid, ["udp", "udp6"])?;
+    let sockets = own(pid, tables(pid, ["udp", "udp6"])?)?;
     let mut ports: Vec<u16> = sockets.iter().map(|s| s.local.port()).collect();
     ports.sort_unstable();
     ports.dedup();
     Ok(ports)
 }
 
-/// What of these tables, the second one of IPv6, belongs to the process.
-fn own(pid: u32, tables: [&str; 2]) -> io::Result<Vec<Flow>> {
+/// What of these connections belongs to the process.
+pub fn own(pid: u32, entries: Vec<Entry>) -> io::Result<Vec<Flow>> {
     let mut inodes = HashSet::new();
     for fd in fs::read_dir(format!("/proc/{pid}/fd"))? {
         // A descriptor closed meanwhile is no error.
@@ -156,18 +162,22 @@ fn own(pid: u32, tables: [&str; 2]) -> io::Result<Vec<Flow>> {
             inodes.extend(inode(&link));
         }
     }
-    let mut flows = Vec::new();
-    // The process's own view, should it live in another network namespace.
-    for (table, optional) in tables.into_iter().zip([false, true]) {
-        let text = match fs::read_to_string(format!("/proc/{pid}/net/{table}")) {
+    let own = entries.into_iter().filter(|e| inodes.contains(&e.inode));
+    Ok(own.map(|e| e.flow).collect())
+}
+
+/// Reads tables, the second one of IPv6: the process's own view, should it live in another network
+/// namespace.
+fn tables(pid: u32, names: [&str; 2]) -> io::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for (name, optional) in names.into_iter().zip([false, true]) {
+        match fs::read_to_string(format!("/proc/{pid}/net/{name}")) {
             // A kernel without IPv6.
-            Err(e) if e.kind() == io::ErrorKind::NotFound && optional => continue,
-            text => text?,
-        };
-        let own = parse(&text).into_iter();
-        flows.extend(own.filter(|e| inodes.contains(&e.inode)).map(|e| e.flow));
+            Err(e) if e.kind() == io::ErrorKind::NotFound && optional => {}
+            text => entries.extend(parse(&text?)),
+        }
     }
-    Ok(flows)
+    Ok(entries)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::tailscale::types::{BackendState, Prefs};
 
 use super::hands;
 use super::lost::KernelWatch;
-use super::sockets::{self, State};
+use super::sockets::{self, Entry, State};
 use super::targets::Targets;
 
 /// The DERP map and the control server's addresses change rarely; read again after this long. Each
@@ -27,6 +27,9 @@ const LEARN_SOON: Duration = Duration::from_secs(10);
 
 /// How long a name lookup may take. It holds up nothing, so it may take long.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Connections that were read before serve a look within this time.
+const AT_ONCE: Duration = Duration::from_millis(200);
 
 /// Reads tailscaled and keeps what changes rarely.
 pub struct TailnetWatch {
@@ -47,6 +50,8 @@ pub struct TailnetWatch {
     learnt: Cell<Option<Instant>>,
     /// What was learnt may be of no use any more.
     outdated: Cell<bool>,
+    /// TCP connections as they were read for somebody else, of that process, and when.
+    lent: RefCell<Option<(u32, Vec<Entry>, Instant)>>,
 }
 
 /// Whether a build can do something.
@@ -72,6 +77,7 @@ impl TailnetWatch {
             kernel,
             prefs: RefCell::new(None),
             learnt: Cell::new(None),
+            lent: RefCell::default(),
             outdated: Cell::new(false),
         }
     }
@@ -216,10 +222,20 @@ impl TailnetWatch {
         moved
     }
 
+    /// The next look uses these connections of a process if it comes at once.
+    pub fn lend(&self, connections: Option<(u32, Vec<Entry>)>) {
+        let lent = connections.map(|(pid, list)| (pid, list, Instant::now()));
+        self.lent.replace(lent);
+    }
+
     fn flows(&self, pid: u32) -> Vec<Flow> {
         let targets = self.targets.borrow();
         let mut flows = Vec::new();
-        for f in sockets::flows(pid).unwrap_or_default() {
+        let found = match self.lent.take() {
+            Some((of, list, at)) if of == pid && at.elapsed() <= AT_ONCE => sockets::own(pid, list),
+            _ => sockets::flows(pid),
+        };
+        for f in found.unwrap_or_default() {
             if !matches!(f.state, State::Established | State::SynSent)
                 || f.remote.ip().is_loopback()
             {
