@@ -212,7 +212,7 @@ pub enum Look {
     Tailnet,
     /// Only the kernel's counters, and the TCP connections that resend.
     Pulse,
-    /// The same, and when data last came on tailscaled's connections ([`Knowledge::speakers`]).
+    /// Only the kernel's counters, and when data last came on tailscaled's connections ([`Knowledge::speakers`]).
     Beat,
     /// Only the kernel's counters: the table of connections takes 10 ms where there is much memory.
     Counters,

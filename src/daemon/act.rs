@@ -19,12 +19,15 @@ impl Daemon {
                 let devices: Vec<&str> = k.uplinks.iter().map(|u| u.device.as_str()).collect();
                 let pid = k.tailnet.pid;
                 let read = || pid.and_then(|pid| sockets::tcp(pid).ok());
-                let connections = (look != Look::Counters).then(|| read().unwrap_or_default());
+                let connections = (look == Look::Pulse).then(|| read().unwrap_or_default());
                 let mut pulse = pulse::read(&devices, pid, connections.as_deref());
                 if look == Look::Beat {
                     pulse.heard = Some(self.ear.read(&k.speakers()));
+                }
+                if let (Some(list), Some(pid), Stage::Quiet) = (connections, pid, self.core.stage())
+                {
                     // The look that comes with it need not read them again.
-                    self.tailnet.lend(pid.zip(connections));
+                    self.tailnet.lend(pid, list);
                 }
                 queue.push_back(Input::Pulse(pulse));
             }

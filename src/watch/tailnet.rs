@@ -223,9 +223,8 @@ impl TailnetWatch {
     }
 
     /// The next look uses these connections of a process if it comes at once.
-    pub fn lend(&self, connections: Option<(u32, Vec<Entry>)>) {
-        let lent = connections.map(|(pid, list)| (pid, list, Instant::now()));
-        self.lent.replace(lent);
+    pub fn lend(&self, pid: u32, connections: Vec<Entry>) {
+        self.lent.replace(Some((pid, connections, Instant::now())));
     }
 
     fn flows(&self, pid: u32) -> Vec<Flow> {

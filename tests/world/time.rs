@@ -89,6 +89,7 @@ impl World {
                 if matches!(look, Look::Pulse | Look::Beat | Look::Counters) {
                     let mut pulse = self.pulse();
                     pulse.heard = (*look == Look::Beat).then(|| self.heard());
+                    pulse.resending = pulse.resending.filter(|_| *look == Look::Pulse);
                     self.after(Duration::ZERO, Ev::Tell(Input::Pulse(pulse)));
                     return;
                 }

@@ -20,6 +20,8 @@ impl Core {
         if look {
             self.look_at = now + interval;
             self.out.push(Action::Look(Look::All));
+            // While nothing is under way, connections are read with this look only.
+            self.out.push(Action::Look(Look::Pulse));
         } else {
             self.out.push(Action::Look(Look::Paths));
         }
@@ -27,7 +29,6 @@ impl Core {
             return;
         }
         self.beat_at = now + interval;
-        // While nothing is under way, connections are looked at with the heartbeat only.
         self.out.push(Action::Look(Look::Beat));
         if std::mem::take(&mut self.sign_of_idle) && self.suspicion.is_none() {
             for f in Family::BOTH {
