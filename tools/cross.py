@@ -413,8 +413,13 @@ def main(words):
             raise Failed(__doc__.strip())
 
 
-if __name__ == "__main__":
+def program(name, start):
+    """Starts a tool with its arguments; what a person has to know is its last line, behind its name."""
     try:
-        main(sys.argv[1:])
+        start(sys.argv[1:])
     except Failed as error:
-        sys.exit(f"cross: {error}")
+        sys.exit(f"{name}: {error}")
+
+
+if __name__ == "__main__":
+    program("cross", main)

@@ -12,10 +12,10 @@ build scripts) or only tests is left out.
 import json
 import re
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
+import cross
 from cross import ROOT, Failed, targets
 
 PAGE = ROOT / "docs/licences.md"
@@ -130,7 +130,4 @@ def main(words):
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except Failed as error:
-        sys.exit(f"licences: {error}")
+    cross.program("licences", main)

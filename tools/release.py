@@ -180,7 +180,4 @@ def main(words):
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except Failed as error:
-        sys.exit(f"release: {error}")
+    cross.program("release", main)

@@ -11,7 +11,6 @@ word `size` in it that was not there when the sizes were recorded.
 
 import re
 import subprocess
-import sys
 from collections import Counter
 
 import cross
@@ -100,7 +99,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except Failed as error:
-        sys.exit(f"size: {error}")
+    cross.program("size", main)

@@ -56,7 +56,7 @@ impl Core {
     }
 
     /// What the next pulse reads. Connections cost the kernel a walk through its whole table, so
-    /// while nothing is under way the heartbeat alone has them read.
+    /// while nothing is under way the full look alone has them read.
     pub(super) fn pulse_now(&mut self, now: Time) -> Look {
         let due = self.connections_at <= now && !self.calm(now);
         if due {
