@@ -50,6 +50,7 @@ def _arguments():
     world.add_argument("--seed", type=int, help="of what is left to chance (default: a new one)")
     commands.add_parser("up", parents=[world], help="bring the lab up and keep it")
     commands.add_parser("demo", parents=[world], help="the failover without and with tailover")
+    commands.add_parser("draw", parents=[world], help="a blackout as docs/failover.svg")
     measure = commands.add_parser("measure", parents=[world], help="the failover, repeated")
     measure.add_argument("-n", type=int, default=5, help="runs of each kind")
     measure.add_argument("--peer", choices=["direct", "derp-only", "both"], default="both")

@@ -7,10 +7,10 @@ import sys
 import time
 import traceback
 
-from . import blind, scenarios
+from . import blind, picture, scenarios
 from . import naming as names
 from .hosts import HostError
-from .paths import LOGS, TAILOVER_INSIDE
+from .paths import LOGS, TAILOVER_INSIDE, TREE_INSIDE
 from .sandbox import NOT_UP
 from .steps import Failed, fail_back, fail_over, seconds, start_tailover
 from .world import World
@@ -137,6 +137,16 @@ def demo(options):
     if not good:
         _show_log()
     return 0 if good else 1
+
+
+def draw(options):
+    """Draws a blackout without and with tailover into the documents."""
+    world = _world(options)
+    if not world.tailover:
+        _say("lab: no tailover binary; build it or give --tailover")
+        return 1
+    (TREE_INSIDE / "docs/failover.svg").write_text(picture.draw(picture.record(world, _say)))
+    return 0
 
 
 def _once(world, kind, cure, keep=False):
