@@ -8,7 +8,7 @@ tailover, which prove the lab itself, and the list of all.
 import time
 from dataclasses import dataclass
 
-from . import drills, failback, footprint, losses, many, naming, nat64, plan, rescues, routers, tailscaled, tunnels, verdicts
+from . import documented, drills, failback, footprint, losses, many, naming, nat64, plan, rescues, routers, tailscaled, tunnels, verdicts
 from .hosts import wait_until
 from .steps import (
     PATIENCE,
@@ -236,6 +236,7 @@ SCENARIOS = [
     Scenario(rescues.upgrade_while_steered, tailover=True),
     Scenario(rescues.removed_while_dead, tailover=True),
     Scenario(rescues.check_changes_nothing, tailover=True),
+    Scenario(documented.documented_commands, tailover=True),
     Scenario(drills.drill_wan, tailover=True),
     Scenario(drills.drill_interrupted, tailover=True),
     Scenario(rescues.ubusd_reborn, tailover=True),

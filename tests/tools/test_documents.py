@@ -1,0 +1,93 @@
+"""Every command that the documents show has a test that runs it, or a reason why none can."""
+
+import re
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+from unittest import mock
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+sys.dont_write_bytecode = True
+
+from lab import __main__ as lab_words  # noqa: E402
+from lab import documented  # noqa: E402
+
+INIT = ROOT / "openwrt/net/tailover/files/etc/init.d/tailover"
+# What rc.common gives every service.
+RC_COMMON = {"start", "stop", "restart", "reload", "enable", "disable", "enabled", "running", "status"}
+# OpenWrt's own programs, which no Debian has. What ours answers to them is in the tests named here.
+OPENWRTS = {
+    "opkg": "tests/tools/test_packages.py, with the real one where it is",
+    "apk": "tests/tools/test_apk.py, with the real one where it is",
+    "uci": "tests/shell/init.sh and src/config: the same options as a file",
+    "logread": "logd's reader; tests/log_lines.rs has the lines" if (ROOT / "tests/log_lines.rs").exists()
+               else "logd's reader",
+    "reload_config": "procd's; the reload itself is in tests/shell/init.sh",
+    "ubus": "lab/doubles/tests: the daemon's object by the same protocol",
+}
+# The shell's own words in a session that is shown.
+SHELL = {"echo", "cat"}
+
+
+def fill(command):
+    """A make command's words with the dots of a synopsis filled in."""
+    return command.replace("TARGET=...", "TARGET=mips-unknown-linux-musl").replace("…", "")
+
+
+class Documents(unittest.TestCase):
+    def setUp(self):
+        self.commands = documented.commands(ROOT)
+
+    def of(self, program):
+        found = [(f"{page}:{line}", command) for page, line, command in self.commands
+                 if command.split()[0] == program]
+        self.assertTrue(found, f"the documents show no command of {program}")
+        return found
+
+    def test_each_command_is_of_a_kind_that_is_tested(self):
+        for page, line, command in self.commands:
+            program = command.split()[0]
+            known = program in ("tailover", "make", "service", "python3", *OPENWRTS, *SHELL)
+            self.assertTrue(known or program.startswith("tools/"),
+                            f"{page}:{line}: nothing tests `{command}`: add it to tests/tools/test_documents.py")
+
+    def test_make_knows_each_target(self):
+        for where, command in self.of("make"):
+            done = subprocess.run(["make", "-n", "-C", ROOT, *fill(command).split()[1:]], capture_output=True,
+                                  text=True)
+            self.assertEqual(done.returncode, 0, f"{where}: {command}: {done.stderr}")
+
+    def test_tools_are_there(self):
+        for page, line, command in self.commands:
+            if command.startswith("tools/"):
+                path = ROOT / command.split()[0]
+                self.assertTrue(path.exists(), f"{page}:{line}: {command}")
+
+    def test_the_lab_understands_its_commands(self):
+        for where, command in self.of("python3"):
+            words = command.split()
+            self.assertEqual(words[1:3], ["-m", "lab"], where)
+            rest = [word for word in re.sub(r"\[[^]]*\]", "", " ".join(words[3:])).split() if word != "…"]
+            if rest:
+                with mock.patch.object(sys, "argv", ["lab", *rest]):
+                    self.assertEqual(lab_words._arguments().command, rest[0], where)
+
+    def test_the_service_has_each_command(self):
+        own = re.search(r'EXTRA_COMMANDS="([^"]*)"', INIT.read_text())
+        known = RC_COMMON | set(own[1].split() if own else [])
+        for where, command in self.of("service"):
+            words = re.sub(r"[|…]", " ", command).split()
+            if words[1] == "tailover":
+                for word in words[2:]:
+                    self.assertIn(word, known, f"{where}: {command}")
+
+    def test_a_synopsis_is_spelled_out_in_every_way(self):
+        self.assertEqual(list(documented.spelled_out("tailover drill UPLINK [--seconds N]")),
+                         [["tailover", "drill", "wan"], ["tailover", "drill", "wan", "--seconds", "2"]])
+        self.assertEqual(len(list(documented.spelled_out("tailover x [-a] [-b]"))), 4)
+
+
+if __name__ == "__main__":
+    unittest.main()
