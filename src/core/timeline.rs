@@ -107,16 +107,12 @@ impl Timeline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::Judgement;
 
     fn known(verdicts: &[(&str, Verdict)]) -> Knowledge {
         let mut k = Knowledge::default();
         for (name, verdict) in verdicts {
-            let judgement = Judgement {
-                verdict: *verdict,
-                ..Judgement::default()
-            };
-            k.verdicts.insert((name.to_string(), Family::V4), judgement);
+            let judgement = k.verdicts.entry((name.to_string(), Family::V4));
+            judgement.or_default().verdict = *verdict;
         }
         k
     }
