@@ -111,8 +111,7 @@ function add(section, option) {
 return view.extend({
 	render: function() {
 		const map = new form.Map('tailover', _('Tailover settings'),
-			_('Nothing here needs an edit: an empty field has the default. Changes are taken at once, without a restart, ' +
-				'but for sockets, mark, priority, table, protocol and state_dir, which change at the next start.'));
+			_('Nothing here needs an edit: an empty field has the default. Changes are taken at once, but for the sockets, mark, priority, table, protocol and state_dir, which change at the next start.'));
 		const section = map.section(form.NamedSection, 'main', 'tailover');
 
 		section.addremove = false;

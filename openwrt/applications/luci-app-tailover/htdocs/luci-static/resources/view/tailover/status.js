@@ -211,7 +211,7 @@ function faultBox(fault) {
 	return E('div', { 'class': 'tailover-fault' }, [
 		E('strong', {}, [ words(fault.id, '?') ]), ': ', words(fault.text, ''),
 		fault.advice ? E('div', { 'class': 'tailover-line' }, [ E('strong', {}, [ _('What you can do') + ': ' ]), fault.advice ]) : '',
-		evidence.length ? E('details', {}, [
+		evidence.length ? E('details', { 'data-key': words(fault.id, '?') }, [
 			E('summary', {}, [ _('What was seen') ]),
 			E('ul', {}, evidence.map((seen) => E('li', {}, [ seen ])))
 		]) : ''
@@ -293,12 +293,24 @@ function titleOf(episode) {
 }
 
 function episodeBox(episode) {
-	return E('details', { 'class': 'tailover-episode' }, [
+	/* Its age goes on, all else stays. */
+	const key = JSON.stringify([ episode.trigger, episode.seconds, list(episode.acts).length ]);
+
+	return E('details', { 'class': 'tailover-episode', 'data-key': key }, [
 		E('summary', {}, [ titleOf(episode) ]),
 		...list(episode.faults).map((fault) => E('div', {}, [ E('strong', {}, [ fault.id ]), ': ', fault.text ])),
 		...stepsOf(episode),
 		episode.drill ? E('div', {}, [ E('strong', {}, [ words(episode.drill.summary, '') ]) ]) : ''
 	]);
+}
+
+/* Fills a node anew; what was unfolded in it stays so. */
+function refresh(node, content) {
+	const key = (details) => details.getAttribute('data-key');
+	const open = [ ...node.querySelectorAll('details[open]') ].map(key);
+
+	dom.content(node, content);
+	node.querySelectorAll('details').forEach((details) => { details.open = open.indexOf(key(details)) >= 0; });
 }
 
 function button(title, style, handler, disabled) {
@@ -355,7 +367,7 @@ return view.extend({
 		const state = seen.state || {};
 
 		this.state = seen.state;
-		dom.content(this.top, seen.failure != null
+		refresh(this.top, seen.failure != null
 			? [ notice('danger', failed(seen.failure, 'status')) ]
 			: stateOf(state));
 		dom.content(this.cards, seen.failure != null ? [] : cardsOf(state));
@@ -408,7 +420,7 @@ return view.extend({
 		else if (!episodes.length)
 			content.push(E('em', {}, [ _('Nothing has happened yet.') ]));
 
-		dom.content(this.episodes, [ E('h3', {}, [ _('Episodes') ]), ...content, ...episodes.map(episodeBox) ]);
+		refresh(this.episodes, [ E('h3', {}, [ _('Episodes') ]), ...content, ...episodes.map(episodeBox) ]);
 	},
 
 	drawTimeline: function() {
