@@ -49,7 +49,9 @@ PAGE = """<!DOCTYPE html>
 <title>tailover - LuCI</title>
 <script>
 const dark = window.matchMedia('(prefers-color-scheme: dark)');
-document.documentElement.setAttribute('data-darkmode', dark.matches);
+const show = () => document.documentElement.setAttribute('data-darkmode', dark.matches);
+dark.addEventListener('change', show);
+show();
 </script>
 <meta name="viewport" content="initial-scale=1.0">
 %(style)s
@@ -203,6 +205,8 @@ class Router:
 
     def uci(self, session, method, words):
         config = words.get("config")
+        if (method, config) == ("get", "luci"):
+            return [OK, {"values": {}}]
         right = "read" if method in ("get", "changes", "configs") else "write"
         if config and not self.granted(session, "uci", config, right):
             return [PERMISSION_DENIED]

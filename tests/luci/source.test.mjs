@@ -69,8 +69,11 @@ export default function() {
 		for (const file of pages)
 			new vm.Script('(function() {' + read(file) + '\n})', { filename: file });
 
-		for (const file of tests)
-			execFileSync(process.execPath, [ '--check', file ], { stdio: 'pipe' });
+		/* The others are running just now. */
+		for (const file of tests.filter((file) => !file.endsWith('.mjs')))
+			new vm.Script(read(file), { filename: file });
+
+		execFileSync(process.execPath, [ '--check', path.join(HERE, 'pictures.mjs') ], { stdio: 'pipe' });
 	});
 
 	test('the style is one', () => {

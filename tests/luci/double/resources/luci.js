@@ -11,8 +11,8 @@
  *   uci         load, get, set, unset, save
  *   ui          showModal, hideModal, createHandlerFn, instantiateView, changes.apply
  *   view        extend with load, render, handleSave, handleSaveApply, handleReset
- *   form        Map, NamedSection (tab, taboption, formvalue), Value, Flag, ListValue, MultiValue, DynamicList
- *               with title, description, default, placeholder, optional, rmempty, load, validate, isValid,
+ *   form        Map (findElement), NamedSection (tab, taboption, formvalue), Value, Flag, ListValue, MultiValue, DynamicList
+ *               with map, section, cbid, title, description, default, placeholder, optional, rmempty, load, validate, isValid,
  *               getValidationError, formvalue, value
  *
  * The same tests run on the real client when they are given a tree of openwrt/luci, which is how this double is
@@ -411,6 +411,10 @@ class Map_ extends Base {
 		return this.root;
 	}
 
+	findElement(name, value) {
+		return this.root ? this.root.querySelector('[%s="%s"]'.format(name, value)) : null;
+	}
+
 	async save() {
 		try {
 			for (const section of this.sections)
@@ -476,7 +480,7 @@ class NamedSection extends Base {
 
 class Value extends Base {
 	__init__(section, option, title, description) {
-		Object.assign(this, { section, option, title, description, choices: [], default: null, error: null });
+		Object.assign(this, { map: section.map, section, option, title, description, choices: [], default: null, error: null });
 	}
 
 	value(key, label) {
@@ -631,6 +635,11 @@ class MultiValue extends Value {
 }
 
 class DynamicList extends Value {
+	/* As in LuCI, what is typed and not added yet does not count. */
+	isValid() {
+		return true;
+	}
+
 	build(section_id, value) {
 		const input = this.input(section_id, null);
 		const list = E('div', { 'class': 'cbi-dynlist' }, [

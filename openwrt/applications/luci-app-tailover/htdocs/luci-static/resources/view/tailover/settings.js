@@ -51,12 +51,23 @@ function given(section, section_id, name, value) {
 	return all;
 }
 
-/* The daemon's words on an option, or null. */
-function problem(section, section_id, name, value) {
-	const own = check.problems(options.list, given(section, section_id, name, value))
-		.find((found) => found.name == name);
+/* What is typed and not yet added to a list. LuCI drops it without a word where it is wrong. */
+function pending(o, section_id) {
+	const field = o.map.findElement('data-field', o.cbid(section_id));
+	const input = field ? field.querySelector('.add-item > input[type="text"]') : null;
 
-	return own ? _('%s: \'%s\' is not allowed; allowed: %s').format(name, own.value, own.allowed) : null;
+	return input ? input.value : '';
+}
+
+/* The daemon's words on an option, or null. */
+function problem(o, option, section_id) {
+	const all = given(o.section, section_id, option.name, o.formvalue(section_id));
+	const typed = option.list ? pending(o, section_id) : '';
+	const own = typed && !check.fits(option, typed)
+		? { value: typed, allowed: option.allowed }
+		: check.problems(options.list, all).find((found) => found.name == option.name);
+
+	return own ? _('%s: \'%s\' is not allowed; allowed: %s').format(option.name, own.value, own.allowed) : null;
 }
 
 function add(section, option) {
@@ -98,13 +109,11 @@ function add(section, option) {
 	const isValid = o.isValid, getValidationError = o.getValidationError;
 
 	o.isValid = function(section_id) {
-		return isValid.call(this, section_id) &&
-			problem(section, section_id, option.name, this.formvalue(section_id)) == null;
+		return isValid.call(this, section_id) && problem(this, option, section_id) == null;
 	};
 
 	o.getValidationError = function(section_id) {
-		return problem(section, section_id, option.name, this.formvalue(section_id)) ||
-			getValidationError.call(this, section_id);
+		return problem(this, option, section_id) || getValidationError.call(this, section_id);
 	};
 }
 

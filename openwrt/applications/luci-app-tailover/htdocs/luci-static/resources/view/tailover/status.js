@@ -288,7 +288,9 @@ function stepsOf(episode) {
 }
 
 function titleOf(episode) {
-	const took = _('for %.1f s').format(episode.seconds || 0);
+	const seconds = episode.seconds || 0;
+	const took = _('for %s').format(seconds < 60 ? '%.1f %s'.format(seconds, _('s')) : span(seconds));
+
 	return '%s, %s: %s (%s)'.format(ago(episode.began_ago), took, words(episode.trigger, '-'), words(episode.outcome, _('under way')));
 }
 
