@@ -252,8 +252,7 @@ export default function(world, browser) {
 				await tab(page, 'expert');
 				await type(page, 'mark', '0x80000/0x80000');
 				await save(page);
-				await until('it is staged', async() => (page.saved = (page.saved || []).concat(await world.calls()))
-					.some(([ thing, method ]) => thing == 'uci' && method == 'set'));
+				await until('it is staged', async() => (await world.calls()).some(([ thing, method ]) => thing == 'uci' && method == 'set'));
 				assert.equal(fs.readFileSync(world.config, 'utf8'), before, 'nothing is applied before it is asked for');
 				await page.evaluate(() => L.require('ui').then((ui) => { ui.changes.apply(false); }));
 				await until('it is applied', () => fs.readFileSync(world.config, 'utf8') != before);
@@ -293,8 +292,7 @@ export default function(world, browser) {
 				await field(page, 'enabled').locator('input[type="checkbox"]').check();
 				await set(page, 'uplink', []);
 				await save(page);
-				await until('it is saved', async() => (page.saved = (page.saved || []).concat(await world.calls()))
-					.some(([ thing, method ]) => thing == 'uci' && method == 'delete'));
+				await until('it is saved', async() => (await world.calls()).some(([ thing, method ]) => thing == 'uci' && method == 'delete'));
 				await page.evaluate(() => L.require('ui').then((ui) => { ui.changes.apply(false); }));
 				await until('it is applied', () => fs.readFileSync(world.config, 'utf8').includes('ubus_socket') &&
 					!fs.readFileSync(world.config, 'utf8').includes('77'));

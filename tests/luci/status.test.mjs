@@ -162,8 +162,13 @@ export default function(world, browser) {
 			await page.locator('.tailover-fault summary').first().click();
 			await page.locator('.tailover-episode summary').first().click();
 			await world.calls();
-			await until('it has polled twice', async() =>
-				(page.polls = (page.polls || []).concat(await world.calls())).filter(([ , method ]) => method == 'status').length >= 2);
+
+			let polls = 0;
+
+			await until('it has polled twice', async() => {
+				polls += (await world.calls()).filter(([ , method ]) => method == 'status').length;
+				return polls >= 2;
+			});
 			assert.equal(await page.locator('.tailover-fault details[open]').count(), 1);
 			assert.equal(await page.locator('.tailover-episode[open]').count(), 1);
 			await shows(page, '#tailover-sentence', hostile);
