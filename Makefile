@@ -53,7 +53,9 @@ tests/luci/node_modules/.package-lock.json: tests/luci/package-lock.json
 	touch $@
 
 luci: luci-parts ## the tests of LuCI's pages, in headless Chromium; LUCI=FOLDER: on openwrt/luci's own client
-	node --test-reporter=spec tests/luci/run.mjs
+	@# 77: no namespaces can be made here.
+	@node --test-reporter=spec tests/luci/run.mjs || { code=$$?; [ $$code = 77 ] && [ "$${CI:-}" != true ] || exit $$code; \
+		echo "luci: SKIPPED; nothing about the pages is proved"; }
 
 luci-pictures: luci-parts ## the pictures of docs/luci.md anew; LUCI=FOLDER as above
 	node tests/luci/pictures.mjs
