@@ -296,7 +296,7 @@ class Handler(BaseHTTPRequestHandler):
             checked = path.endswith("rollback")
             if not self.router.apply():
                 return self.send(204)
-            return self.send(200, json.dumps({"token": "0"}), "application/json") if checked else self.send(204)
+            return self.send(200, '{"token": "0"}', "application/json") if checked else self.send(204)
         if path.startswith("/cgi-bin/luci/admin/uci/"):
             return self.send(204)
         return self.send(404, "not found")

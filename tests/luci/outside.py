@@ -2,8 +2,9 @@
 
     python3 outside.py DEVICE=ADDRESS/LENGTH...
 
-It waits for the devices, which are put into its network namespace, and then says `ready`. A line `dark DEVICE` or
-`light DEVICE` on standard input has what comes by that device dropped, or no more; `done` answers it.
+It waits for the devices, which are put into its network namespace, and then says `ready`. A line
+`dark DEVICE` or `light DEVICE` on standard input has that device lose its link, or have it again; `done`
+answers it.
 """
 
 import socket
@@ -89,8 +90,7 @@ def main():
     print("ready", flush=True)
     for line in sys.stdin:
         word, device = line.split()
-        action = {"dark": "add", "light": "del"}[word]
-        ip(f"rule {action} iif {device} priority 1 blackhole")
+        ip(f"link set {device} {dict(dark='down', light='up')[word]}")
         print("done", flush=True)
 
 

@@ -446,6 +446,21 @@ export default function(world, browser) {
 		});
 	});
 
+	/* The last: the way back takes half a minute. An uplink without a link is none. */
+	test('a real failover, as it happens', async() => {
+		await until('it is well', () => world.call('status').sentence == 'the tailnet is well');
+		await world.steer({});
+		await browser.with(STATUS, { device: PHONE, scheme: 'dark' }, async(page) => {
+			await shows(page, '#tailover-sentence', 'the tailnet is well');
+			await world.outsideDoes('dark isp1');
+			await shows(page, '#tailover-sentence', 'its packets are steered by wanb (eth2)');
+			await shows(page, '#tailover-cards', 'steered by tailover');
+			await shows(page, '.tailover-episode', '(healed)');
+			assert.equal(await page.locator('#tailover-day > svg .tailover-used').count(), 2);
+		});
+		await world.outsideDoes('light isp1');
+	});
+
 	/* What a page has ordered, without its looks. */
 	function acts(calls) {
 		return calls.filter(([ thing, method ]) => thing == 'tailover' && method != 'status' && method != 'history')

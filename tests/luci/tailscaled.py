@@ -2,8 +2,8 @@
 
     python3 tailscaled.py SOCKET
 
-It keeps a connection to the control server and one to the relay of the recordings, with tailscaled's mark, and makes
-them anew when it is told to, as the real one does. Prints `ready`.
+It keeps a connection to the control server and one to the relay of the recordings, with tailscaled's mark,
+and makes them anew when it is told to, as the real one does. Prints `ready`.
 """
 
 import json
