@@ -3,8 +3,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help deps lint unit shell static ipk apk feed dist mips cross cross-all size licences deny \
-	release lab-parts demo scenarios test clean
+.PHONY: help deps lint unit shell luci luci-parts luci-pictures static ipk apk feed dist mips cross cross-all size \
+	licences deny release lab-parts demo scenarios test clean
 
 # The lab's binaries: the programs as they are shipped, the doubles of OpenWrt's own, and the prober alone.
 LAB_BIN := target/lab/bin
@@ -43,6 +43,22 @@ unit: ## the tests that need neither network nor root
 shell: ## the tests of the shell scripts and of the tools
 	@for test in tests/shell/*.sh; do echo "shell: $$test"; busybox ash "$$test"; done
 	python3 -m unittest discover -s tests/tools
+
+# The real daemon and the lab's doubles, in the profile of the unit tests; what npm brings is kept.
+luci-parts: tests/luci/node_modules/.package-lock.json
+	cargo build --locked -p tailover -p tailover-lab-doubles
+
+tests/luci/node_modules/.package-lock.json: tests/luci/package-lock.json
+	cd tests/luci && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
+
+luci: luci-parts ## the tests of LuCI's pages, in headless Chromium; LUCI=FOLDER: on openwrt/luci's own client
+	@# 77: no namespaces can be made here.
+	@node --test-reporter=spec tests/luci/run.mjs || { code=$$?; [ $$code = 77 ] && [ "$${CI:-}" != true ] || exit $$code; \
+		echo "luci: SKIPPED; nothing about the pages is proved"; }
+
+luci-pictures: luci-parts ## the pictures of docs/luci.md anew; LUCI=FOLDER as above
+	node tests/luci/pictures.mjs
 
 static: ## the static binaries for this machine's CPU, target/static/tailover and tailover-fetch
 	@tools/static.sh
@@ -107,7 +123,7 @@ scenarios: deps ## every scenario of the lab, the long ones too (hours)
 	@$(LAB) test --all
 
 test: deps ## everything, with the short list of scenarios
-	@$(MAKE) --no-print-directory lint unit shell lab-parts mips
+	@$(MAKE) --no-print-directory lint unit shell luci lab-parts mips
 	@# 77: no sandbox works here. Then nothing about the tailnet is proved, and CI must not pass.
 	@$(LAB) test || { code=$$?; [ $$code = 77 ] && [ "$${CI:-}" != true ] || exit $$code; \
 		echo "test: the lab was SKIPPED; nothing about a real tailnet is proved"; exit 0; }

@@ -8,6 +8,7 @@ use serde_json::{json, Map, Value};
 use crate::core::episode::{Drill, Episode};
 use crate::core::evidence::evidence;
 use crate::core::tailnet::{Api, Purpose};
+use crate::core::timeline::SLOT;
 use crate::core::{Core, Cure, Family, Fault, Judgement, Stage, Time, Uplink};
 
 /// The whole state.
@@ -51,6 +52,27 @@ pub fn status(core: &Core, now: Time) -> Value {
 pub fn history(core: &Core, now: Time) -> Vec<Value> {
     let newest = core.history().iter().rev();
     newest.map(|e| episode(e, now)).collect()
+}
+
+/// What each way out was seen to be in the last day of this run; see [`timeline`](crate::core::timeline).
+///
+/// `slots` has a character for each slot, the oldest first: 48 plus its bits (1 open, 2 dns-dead,
+/// 4 portal, 8 closed, 16 in use). The last slot is not over yet; it began `age` seconds ago.
+pub fn timeline(core: &Core, now: Time) -> Value {
+    let text = |slots: &[u8]| -> String { slots.iter().map(|b| char::from(b'0' + b)).collect() };
+    let rows = core.timeline().rows().iter();
+    let ways = rows.map(|row| {
+        json!({
+            "uplink": row.uplink,
+            "family": row.family.to_string(),
+            "slots": text(&row.slots),
+        })
+    });
+    json!({
+        "slot": SLOT.as_secs(),
+        "age": now.as_secs() % SLOT.as_secs(),
+        "ways": ways.collect::<Vec<_>>(),
+    })
 }
 
 /// What is wrong, or that nothing is, in one sentence.

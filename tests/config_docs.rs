@@ -1,15 +1,17 @@
-//! Keeps docs/options.md, the shipped /etc/config/tailover and what the init script tells procd of the
-//! options equal to the table of options.
+//! Keeps docs/options.md, the shipped /etc/config/tailover, what the init script tells procd of the
+//! options, and the table of LuCI's form equal to the table of options.
 //!
-//! `UPDATE_DOCS=1 cargo test --test config_docs` writes all three anew.
+//! `UPDATE_DOCS=1 cargo test --test config_docs` writes all four anew.
 
 use std::fs;
 use std::path::Path;
 
-use tailover::config::options::{Kind, Opt, OPTIONS};
+use tailover::config::options::{Kind, Opt, OPTIONS, PATH_MAX, SOCKET_PATH_MAX};
 use tailover::config::{parse, Settings};
 
 const INIT: &str = "openwrt/net/tailover/files/etc/init.d/tailover";
+const FORM: &str =
+    "openwrt/applications/luci-app-tailover/htdocs/luci-static/resources/tailover/options.js";
 const SHIPPED: &str = "openwrt/net/tailover/files/etc/config/tailover";
 
 /// Compares a file of the repository with what it should be, or writes it.
@@ -163,6 +165,72 @@ fn init_script() -> String {
 #[test]
 fn the_init_script_tells_procd_of_every_option() {
     keep(INIT, &init_script());
+}
+
+/// Text as a string of JavaScript.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// The kind's name in `tailover/check.js`, and its bounds.
+fn form_kind(kind: &Kind) -> String {
+    let seconds = |d: &std::time::Duration| d.as_secs_f64();
+    match kind {
+        Kind::Switch(_) => "'switch'".to_owned(),
+        Kind::Level(_) => "'level'".to_owned(),
+        Kind::Seconds { min, max, .. } => {
+            let (min, max) = (seconds(min), seconds(max));
+            format!("'seconds', min: {min}, max: {max}")
+        }
+        Kind::Number { min, max, .. } => format!("'number', min: {min}, max: {max}"),
+        Kind::Mark(_) => "'mark'".to_owned(),
+        Kind::Mask(_) => "'mask'".to_owned(),
+        Kind::Service(_) => "'service'".to_owned(),
+        Kind::Socket(_) => format!("'socket', max: {SOCKET_PATH_MAX}"),
+        Kind::Path(_) | Kind::OptionalPath(_) => format!("'path', max: {PATH_MAX}"),
+        Kind::Uplinks(_) => "'uplinks'".to_owned(),
+        Kind::Targets(_) => "'targets'".to_owned(),
+        Kind::ExternalIps(_) => "'external_ips'".to_owned(),
+        Kind::Cures(_) => "'cures'".to_owned(),
+    }
+}
+
+fn form_table() -> String {
+    let mut text = String::from(
+        "'use strict';\n\
+         'require baseclass';\n\
+         \n\
+         /* Made from the table in src/config/options.rs; a test keeps the two equal. */\n\
+         \n\
+         return baseclass.extend({\n\
+         \tlist: [\n",
+    );
+    for (at, option) in OPTIONS.iter().enumerate() {
+        let default: Vec<String> = option.default.iter().map(|v| quoted(v)).collect();
+        let default = match default.as_slice() {
+            [] => "[]".to_owned(),
+            values => format!("[ {} ]", values.join(", ")),
+        };
+        text += &format!(
+            "\t\t{{\n\t\t\tname: '{}', kind: {}, list: {}, since: '{}',\n\
+             \t\t\tdefault: {default},\n\
+             \t\t\thelp: _({}),\n\
+             \t\t\tallowed: _({})\n\t\t}}{}\n",
+            option.name,
+            form_kind(&option.kind),
+            option.kind.is_list(),
+            option.since,
+            quoted(option.help),
+            quoted(&option.kind.allowed()),
+            if at + 1 < OPTIONS.len() { "," } else { "" },
+        );
+    }
+    text + "\t]\n});\n"
+}
+
+#[test]
+fn the_form_of_luci_has_every_option() {
+    keep(FORM, &form_table());
 }
 
 #[test]

@@ -104,3 +104,30 @@ fn a_drill_is_told_as_a_drill() {
     assert_eq!(drill["passed"], true);
     assert_eq!(drill["by"], "wanb");
 }
+
+#[test]
+fn the_timeline_shows_a_failover_and_which_way_was_used() {
+    let mut w = settled();
+    w.run(600 * S);
+    w.inject(Fault::Dark {
+        uplink: 0,
+        told: Some(100),
+    });
+    w.run(600 * S);
+    let timeline = view::timeline(&w.core, w.now);
+    assert_eq!(
+        (&timeline["slot"], &timeline["age"]),
+        (&300.into(), &10.into())
+    );
+    let slots = |uplink: &str| -> Vec<u8> {
+        let ways = timeline["ways"].as_array().expect("ways");
+        let own = |way: &&serde_json::Value| way["uplink"] == uplink && way["family"] == "IPv4";
+        let way = ways.iter().find(own).expect("its way");
+        let text = way["slots"].as_str().expect("text");
+        text.bytes().map(|byte| byte - b'0').collect()
+    };
+    // Open and used; then dark in the third slot, in which the packets were moved, and ever after.
+    let (wan, wanb) = (slots("wan"), slots("wanb"));
+    assert_eq!((wan[0], wan[1], wan[2] & 25, wan[4]), (17, 17, 25, 8));
+    assert_eq!((wanb[0], wanb[1], wanb[2], wanb[4]), (1, 1, 17, 17));
+}

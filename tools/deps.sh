@@ -22,6 +22,9 @@ readelf binutils
 qemu-mips-static qemu-user-static
 cc gcc
 git git
+chromium chromium
+node nodejs
+npm npm
 "
 
 export DEBIAN_FRONTEND=noninteractive

@@ -79,7 +79,10 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// The longest path that fits into a `sockaddr_un` with its final zero byte (unix(7)).
-const SOCKET_PATH_MAX: usize = 107;
+pub const SOCKET_PATH_MAX: usize = 107;
+
+/// The longest path that the kernel takes (PATH_MAX with its final zero byte), in bytes.
+pub const PATH_MAX: usize = 4095;
 
 /// A probe that takes less than this cannot be told from one that was never sent.
 const TIMEOUT_MIN: Duration = Duration::from_millis(100);
@@ -486,6 +489,6 @@ fn interface(text: &str) -> Option<String> {
 }
 
 fn path(text: &str) -> Option<PathBuf> {
-    let good = text.starts_with('/') && text.len() < 4096 && !text.contains(char::is_control);
+    let good = text.starts_with('/') && text.len() <= PATH_MAX && !text.contains(char::is_control);
     good.then(|| PathBuf::from(text))
 }

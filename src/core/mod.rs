@@ -18,6 +18,7 @@ pub mod prefix;
 pub mod signs;
 pub mod starts;
 pub mod tailnet;
+pub mod timeline;
 pub mod uplink;
 pub mod verdict;
 

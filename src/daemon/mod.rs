@@ -418,11 +418,12 @@ impl Daemon {
         }
     }
 
-    /// Episodes, newest first: those of this run, and what earlier ones have left.
+    /// Episodes, newest first: those of this run, and what earlier ones have left; and the last day.
     fn history(&self) -> serde_json::Value {
         let mut list = view::history(&self.core, self.now());
         list.extend(self.journal.iter().flat_map(Journal::earlier));
-        serde_json::json!({ "episodes": list })
+        let timeline = view::timeline(&self.core, self.now());
+        serde_json::json!({ "episodes": list, "timeline": timeline })
     }
 
     fn start(&mut self, why: &str) {

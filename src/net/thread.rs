@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use super::socket::within;
 
-/// Stack of each thread. The deepest that runs on one is a TLS handshake with ring.
-const STACK: usize = 256 * 1024;
+/// Stack of each thread. The deepest that runs on one is a whole check, in a build without
+/// optimisation; what is not touched of it takes no memory.
+const STACK: usize = 1024 * 1024;
 
 /// Most threads at once, the ones given up but still blocked (a name lookup cannot be cancelled)
 /// counted in.

@@ -126,6 +126,12 @@ class Content(unittest.TestCase):
     def test_twice_the_same_bytes(self):
         self.assertEqual(apk.make(package(), "mips_24kc"), apk.make(self.package, "mips_24kc"))
 
+    def test_the_luci_app_is_for_any_cpu(self):
+        info = adb_reader.read(apk.make(recipe.read_app(), "mips_24kc"))["info"]
+        told = {key: info[key] for key in ("name", "arch", "origin")}
+        self.assertEqual(told, {"name": "luci-app-tailover", "arch": "noarch",
+                                "origin": "feeds/luci/applications/luci-app-tailover"})
+
     def test_it_says_what_the_feed_says(self):
         info = self.read["info"]
         self.assertEqual(info["version"], f"{recipe.version()}-r1")

@@ -1,7 +1,9 @@
 """The feed's Makefile, the packages for opkg, the feed's index and the source tarball."""
 
+import argparse
 import gzip
 import hashlib
+import importlib.util
 import io
 import os
 import re
@@ -18,12 +20,13 @@ sys.path.insert(0, str(ROOT / "tools/package"))
 sys.path.insert(0, str(ROOT / "tests/tools"))
 sys.dont_write_bytecode = True
 
+import apk  # noqa: E402
 import dist  # noqa: E402
 import feed  # noqa: E402
 import ipk  # noqa: E402
 import recipe  # noqa: E402
 import targets  # noqa: E402
-from test_apk import furnish, package  # noqa: E402
+from test_apk import furnish, package, programs  # noqa: E402
 
 
 class Folder(unittest.TestCase):
@@ -84,6 +87,69 @@ class Makefile(Folder):
         recipe.FEED = broken
         with self.assertRaisesRegex(recipe.Wrong, "filse"):
             package()
+
+
+class App(Folder):
+    """The LuCI app: the same for every CPU."""
+
+    def setUp(self):
+        super().setUp()
+        self.app = recipe.read_app()
+
+    def test_what_is_in_its_folder_is_installed_and_nothing_else(self):
+        parts = {"www": recipe.APP / "htdocs", "": recipe.APP / "root"}
+        wanted = {
+            str(Path(place) / path.relative_to(part)): path.read_bytes()
+            for place, part in parts.items()
+            for path in part.rglob("*")
+            if path.is_file()
+        }
+        self.assertEqual({file.path: file.data for file in self.app.files}, wanted)
+        self.assertEqual({file.mode for file in self.app.files}, {0o644})
+        self.assertTrue(any(path.startswith("usr/share/rpcd/acl.d/") for path in wanted))
+
+    def test_it_goes_with_either_variant_of_the_program_on_any_cpu(self):
+        self.assertEqual(self.app.depends, ["luci-base", "tailover"])
+        self.assertEqual(package("tailover-mini").provides, ["tailover"])
+        name = f"luci-app-tailover_{recipe.version()}-r1_all.ipk"
+        self.assertEqual({ipk.name(self.app, arch) for arch in ("mips_24kc", "x86_64")}, {name})
+        self.assertEqual(ipk.make(self.app, "mips_24kc"), ipk.make(self.app, "x86_64"))
+        self.assertEqual(apk.make(self.app, "mips_24kc"), apk.make(self.app, "x86_64"))
+
+    def test_its_package_for_opkg(self):
+        with tarfile.open(fileobj=io.BytesIO(ipk.make(self.app, "x86_64"))) as outer:
+            inner = outer.extractfile("./control.tar.gz").read()
+        with tarfile.open(fileobj=io.BytesIO(inner)) as control:
+            text = control.extractfile("./control").read().decode()
+            script = control.extractfile("./postinst-pkg").read().decode()
+        fields = dict(re.findall(r"^(\S+): +(.*)$", text, re.MULTILINE))
+        told = {key: fields[key] for key in ("Package", "Architecture", "Depends", "Section", "SourceName")}
+        self.assertEqual(told, {"Package": "luci-app-tailover", "Architecture": "all", "Section": "luci",
+                                "Depends": "luci-base, tailover", "SourceName": "luci-app-tailover"})
+        self.assertIn("rpcd reload", script)
+
+    def test_its_version_is_cargos(self):
+        app = self.folder / "applications/luci-app-tailover"
+        shutil.copytree(recipe.APP, app)
+        (app / "Makefile").write_text("PKG_VERSION:=9\n")
+        self.addCleanup(setattr, recipe, "APP", recipe.APP)
+        recipe.APP = app
+        with self.assertRaisesRegex(recipe.Wrong, "PKG_VERSION is 9 in .*luci-app"):
+            recipe.check_version()
+
+    def test_it_is_packed_beside_the_program_and_stands_in_the_index(self):
+        spec = importlib.util.spec_from_file_location("packer", ROOT / "tools/package/__main__.py")
+        packer = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(packer)
+        self.addCleanup(setattr, targets, "programs", targets.programs)
+        targets.programs = lambda target, variant: programs(self.folder)
+        said = argparse.Namespace(what="feed", target="x86_64-unknown-linux-musl", variant="mini",
+                                  out=self.folder / "out")
+        lines = list(packer._run(said))
+        self.assertTrue(any("luci-app-tailover" in line for line in lines), lines)
+        index = (self.folder / "out/x86_64/Packages").read_text()
+        self.assertEqual(re.findall(r"^Package: (.*)$", index, re.MULTILINE),
+                         ["luci-app-tailover", "tailover-mini"])
 
 
 class Ipk(Folder):

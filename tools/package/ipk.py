@@ -21,7 +21,11 @@ _SKIP = '[ "${IPKG_NO_SCRIPT}" = "1" ] && exit 0\n'
 
 def name(package, arch):
     """The file's name."""
-    return f"{package.name}_{package.version}_{arch}.ipk"
+    return f"{package.name}_{package.version}_{_arch(package, arch)}.ipk"
+
+
+def _arch(package, arch):
+    return "all" if package.anywhere else arch
 
 
 def make(package, arch):
@@ -56,16 +60,16 @@ def _control(package, arch, size):
         "Depends": ", ".join(package.depends),
         "Conflicts": ", ".join(package.conflicts),
         "Provides": ", ".join(package.provides),
-        "Source": "feeds/packages/net/tailover",
-        "SourceName": "tailover",
+        "Source": package.origin,
+        "SourceName": package.origin.rpartition("/")[2],
         "License": package.license,
-        "LicenseFiles": "LICENSE",
+        "LicenseFiles": "" if package.anywhere else "LICENSE",
         "Section": package.section,
         "Require-User": package.users,
         "SourceDateEpoch": str(package.epoch),
         "URL": package.url,
         "Maintainer": package.maintainer,
-        "Architecture": arch,
+        "Architecture": _arch(package, arch),
         "Installed-Size": str(size),
     }
     lines = [f"{key}: {value}" for key, value in fields.items() if value]

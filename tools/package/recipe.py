@@ -1,7 +1,7 @@
-"""What a package holds, read from the feed's Makefile: its fields, scripts and files.
+"""What a package holds, read from its Makefile in the feed: its fields, scripts and files.
 
-GNU make evaluates openwrt/net/tailover/Makefile in a stand-in for OpenWrt's build tree
-(tools/openwrt) and carries out its install steps; so there is one description of the package.
+GNU make evaluates openwrt/net/tailover/Makefile, or that of the LuCI app, in a stand-in for OpenWrt's
+build tree (tools/openwrt) and carries out its install steps; so there is one description of the package.
 """
 
 import os
@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FEED = ROOT / "openwrt/net/tailover"
+APP = ROOT / "openwrt/applications/luci-app-tailover"
 STAND_IN = ROOT / "tools/openwrt"
 PROGRAMS = ("tailover", "tailover-fetch")
 
@@ -58,6 +59,10 @@ class Package:
     preferred: bool
     # Seconds since 1970, for all times in the package.
     epoch: int
+    # Where OpenWrt's build tree would have it from.
+    origin: str
+    # It runs on any CPU.
+    anywhere: bool
 
     @property
     def folders(self):
@@ -68,15 +73,16 @@ class Package:
         return sorted(found)
 
 
-def make(goal, *variables):
-    """Runs the feed's Makefile in the stand-in; returns what it prints."""
-    command = ["make", "-s", "--no-print-directory", "-C", FEED, f"TOPDIR={STAND_IN}"]
+def make(goal, *variables, folder=None):
+    """Runs the Makefile of the folder (the feed's) in the stand-in; returns what it prints."""
+    folder = folder or FEED
+    command = ["make", "-s", "--no-print-directory", "-C", folder, f"TOPDIR={STAND_IN}"]
     command += [f"INCLUDE_DIR={STAND_IN / 'include'}", *variables, goal]
     # Not the variables of a make that has called this one.
     clean = {key: value for key, value in os.environ.items() if "MAKE" not in key}
     done = subprocess.run(list(map(str, command)), env=clean, capture_output=True, text=True)
     if done.returncode != 0:
-        raise Wrong(f"{FEED / 'Makefile'}: {done.stderr.strip()}")
+        raise Wrong(f"{folder / 'Makefile'}: {done.stderr.strip()}")
     return done.stdout
 
 
@@ -88,10 +94,17 @@ def read(programs, name):
         for program in PROGRAMS:
             shutil.copy(programs / program, bin_)
         make(f"stage-{name}", f"OUT={scratch}", f"PKG_INSTALL_DIR={bin_.parent}")
-        return _staged(Path(scratch) / name)
+        return _staged(Path(scratch) / name, "feeds/packages/net/tailover")
 
 
-def _staged(folder):
+def read_app():
+    """The LuCI app's package."""
+    with tempfile.TemporaryDirectory() as scratch:
+        make(f"stage-{APP.name}", f"OUT={scratch}", folder=APP)
+        return _staged(Path(scratch) / APP.name, f"feeds/luci/applications/{APP.name}")
+
+
+def _staged(folder, origin):
     field = {file.name: file.read_text().strip() for file in (folder / "fields").iterdir()}
     root = folder / "root"
     files = []
@@ -124,6 +137,8 @@ def _staged(folder):
         files=sorted(files, key=lambda file: file.path),
         preferred=field["DEFAULT_VARIANT"] == "1",
         epoch=epoch(),
+        origin=origin,
+        anywhere=field["PKGARCH"] == "all",
     )
 
 
@@ -145,7 +160,8 @@ def version():
 
 
 def check_version():
-    """Raises Wrong unless the feed's Makefile has Cargo.toml's version."""
-    told = re.search(r"^PKG_VERSION:=(.*)$", (FEED / "Makefile").read_text(), re.MULTILINE)[1]
-    if told != version():
-        raise Wrong(f"PKG_VERSION is {told} in {FEED / 'Makefile'}, and {version()} in Cargo.toml")
+    """Raises Wrong unless the Makefiles have Cargo.toml's version."""
+    for folder in (FEED, APP):
+        told = re.search(r"^PKG_VERSION:=(.*)$", (folder / "Makefile").read_text(), re.MULTILINE)[1]
+        if told != version():
+            raise Wrong(f"PKG_VERSION is {told} in {folder / 'Makefile'}, and {version()} in Cargo.toml")

@@ -169,6 +169,30 @@ fn inside(test: &str) -> bool {
 }
 
 #[test]
+fn a_check_is_answered_over_ubus_and_the_daemon_outlives_it() {
+    if !inside("a_check_is_answered_over_ubus_and_the_daemon_outlives_it") {
+        return;
+    }
+    let Some(binary) = tailover() else {
+        return;
+    };
+    let bus = Bus::start("check");
+    let mut command = bus.command(&binary, "run");
+    let mut daemon = command
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    until("the object is there", || bus.status().is_some());
+    let check = oneshot::call(&bus.socket(), "tailover", "check", Vec::new(), PATIENCE);
+    let check = check.expect("an answer");
+    assert!(check.get("would").is_some() && check.get("sentence").is_some());
+    assert!(bus.status().is_some());
+    assert!(daemon.try_wait().expect("a child").is_none());
+    daemon.kill().expect("to end it");
+    daemon.wait().expect("its end");
+}
+
+#[test]
 fn the_object_is_there_again_when_ubusd_is() {
     if !inside("the_object_is_there_again_when_ubusd_is") {
         return;

@@ -30,6 +30,7 @@ use crate::core::finding::{Finding, Scope};
 use crate::core::ladder::{self, Cure, Next};
 use crate::core::signs::{Heard, Pulse, Resending, Signs};
 use crate::core::tailnet::{Api, Backend, Epoch, Flow, Purpose, Tailnet};
+use crate::core::timeline::Timeline;
 use crate::core::uplink::{Family, Route, Uplink};
 use crate::core::verdict::{Change, Judgement, Verdict};
 use crate::core::{
@@ -162,6 +163,7 @@ pub struct Core {
     stage: Stage,
     episode: Option<Episode>,
     history: History,
+    timeline: Timeline,
     budget: Budget,
     faults: Vec<Fault>,
     round: u32,
@@ -229,6 +231,7 @@ impl Core {
             stage: Stage::Quiet,
             episode: None,
             history: History::default(),
+            timeline: Timeline::default(),
             budget: Budget::default(),
             faults: Vec::new(),
             round: 0,
@@ -282,6 +285,10 @@ impl Core {
     pub fn history(&self) -> &History {
         &self.history
     }
+    /// What the ways out were in the last day.
+    pub fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
     /// What was wrong at the last assessment.
     pub fn faults(&self) -> &[Fault] {
         &self.faults
@@ -309,6 +316,7 @@ impl Core {
         self.mind_metered(now);
         self.mind_pins(now);
         self.wake(now);
+        self.timeline.note(now, &self.k);
         std::mem::take(&mut self.out)
     }
 
