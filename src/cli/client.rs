@@ -27,7 +27,8 @@ pub fn ask(socket: &Path, method: &str, data: Table) -> Result<Json, u8> {
     }
 }
 
-fn explain(e: &Error, socket: &Path) -> (String, u8) {
+/// Why the daemon could not be asked, and the exit code for that.
+pub fn explain(e: &Error, socket: &Path) -> (String, u8) {
     match e {
         Error::Status(Status::NotFound) => (
             "the daemon does not run (`service tailover start` starts it; `tailover check` works \

@@ -30,15 +30,18 @@ impl History {
             say(answer);
             return OK;
         }
-        let episodes = answer["episodes"].as_array().cloned().unwrap_or_default();
-        if episodes.is_empty() {
-            say("Nothing has happened yet.");
-        }
-        for e in &episodes {
-            say(text(e).trim_end());
-        }
+        say(page(&answer).trim_end());
         OK
     }
+}
+
+/// All episodes of the daemon's answer.
+pub fn page(answer: &Value) -> String {
+    let episodes = answer["episodes"].as_array().map_or(&[][..], Vec::as_slice);
+    if episodes.is_empty() {
+        return "Nothing has happened yet.\n".into();
+    }
+    episodes.iter().map(text).collect()
 }
 
 /// An age for people, in its two largest units; that of an episode of before a clock was set is not

@@ -2,10 +2,12 @@
 
 mod cleanup;
 mod client;
+mod clock;
 mod drill;
 mod history;
 mod hotplug;
 mod recover;
+mod report;
 mod run;
 mod status;
 
@@ -54,6 +56,7 @@ enum Command {
     Recover(recover::Recover),
     Drill(drill::Drill),
     History(history::History),
+    Report(report::Report),
     Cleanup(cleanup::Cleanup),
 }
 
@@ -84,6 +87,7 @@ pub fn main(args: &[String]) -> u8 {
         Some(Command::Recover(c)) => c.go(file),
         Some(Command::Drill(c)) => c.go(file),
         Some(Command::History(c)) => c.go(file),
+        Some(Command::Report(c)) => c.go(file),
         Some(Command::Cleanup(c)) => c.go(file),
         None => {
             eprintln!("tailover: say what to do; `tailover --help` lists the commands");

@@ -82,6 +82,11 @@ fn show(state: &Value, json: bool, more: fn(&Value) -> String) -> u8 {
     }
 }
 
+/// All that `tailover status` shows of a state.
+pub fn page(state: &Value) -> String {
+    text(state) + &times(state)
+}
+
 /// One screen. Each line stands for itself, so that `grep` works on it.
 fn text(state: &Value) -> String {
     let mut out = format!("{}\n", word(&state["sentence"]));
