@@ -167,7 +167,7 @@ impl Writer {
         for path in ["status?peers=false", "prefs"] {
             self.title(path);
             let answer = smol::block_on(api(self.left()).get(path)).map_err(|e| e.to_string());
-            self.answer(answer);
+            self.answer(answer, false);
         }
         for (tool, words) in &TOOLS[2..] {
             self.tool(tool, words, false);
@@ -185,7 +185,9 @@ impl Writer {
         ] {
             self.title(&["ubus call ", object, " ", method].concat());
             let answer = oneshot::call(&settings.ubus_socket, object, method, data, self.left());
-            self.answer(answer.map(|a| a.to_json()).map_err(|e| e.to_string()));
+            let answer = answer.map(|a| a.to_json()).map_err(|e| e.to_string());
+            // Its answer is by the services' names.
+            self.answer(answer, object == "service");
         }
         for log in LOGS {
             self.tool(log, LOGGED, true);
@@ -294,10 +296,10 @@ impl Writer {
     }
 
     /// An answer in JSON, as far as it is known what its members mean.
-    fn answer(&mut self, answer: Result<Value, String>) {
+    fn answer(&mut self, answer: Result<Value, String>, given: bool) {
         let text = answer.map(|json| {
             let mut text = String::new();
-            known::json(&json, 0, false, &mut |line| text.extend([line, "\n"]));
+            known::json(&json, 0, given, &mut |line| text.extend([line, "\n"]));
             text
         });
         self.body(text);
