@@ -13,7 +13,7 @@ use crate::ubus::{oneshot, Error, Status};
 use super::{NO_DAEMON, NO_RIGHTS, SYSTEM};
 
 /// The daemon answers in milliseconds; a busy router may take longer.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Calls a method of the daemon. On failure the reason is printed and the exit code given.
 pub fn ask(socket: &Path, method: &str, data: Table) -> Result<Json, u8> {

@@ -9,7 +9,9 @@ mod hotplug;
 mod recover;
 mod report;
 mod run;
+mod screen;
 mod status;
+mod watch;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -55,6 +57,7 @@ enum Command {
     Check(status::Check),
     Recover(recover::Recover),
     Drill(drill::Drill),
+    Watch(watch::Watch),
     History(history::History),
     Report(report::Report),
     Cleanup(cleanup::Cleanup),
@@ -86,6 +89,7 @@ pub fn main(args: &[String]) -> u8 {
         Some(Command::Check(c)) => c.go(file),
         Some(Command::Recover(c)) => c.go(file),
         Some(Command::Drill(c)) => c.go(file),
+        Some(Command::Watch(c)) => c.go(file),
         Some(Command::History(c)) => c.go(file),
         Some(Command::Report(c)) => c.go(file),
         Some(Command::Cleanup(c)) => c.go(file),
