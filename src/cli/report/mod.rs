@@ -259,25 +259,24 @@ impl Writer {
     /// What the daemon says of itself; without one, the history that it has left.
     fn tailover(&mut self, settings: &Settings) {
         let socket = &settings.ubus_socket;
-        for (method, tell) in [
-            ("status", status::page as fn(&Value) -> String),
-            ("history", history::page),
-        ] {
-            self.title(&["tailover ", method].concat());
-            match oneshot::call(socket, OBJECT, method, Table::new(), self.left()) {
-                Ok(answer) => {
-                    let answer = answer.to_json();
-                    self.lines(&tell(&answer));
-                    if method == "status" {
-                        self.lines(&format!("{answer:#}"));
-                    }
-                }
-                Err(e) => {
-                    self.body(Err(client::explain(&e, socket).0));
-                    if method == "history" {
-                        self.file(&settings.state_dir.join("history"), LINES);
-                    }
-                }
+        let ask = |left, method| oneshot::call(socket, OBJECT, method, Table::new(), left);
+        let history = ask(self.left(), "history").map(|a| a.to_json());
+        let episodes = history.as_ref().ok().cloned().unwrap_or_default();
+        self.title("tailover status");
+        let state = ask(self.left(), "status").map(|a| a.to_json());
+        match state {
+            Ok(state) => {
+                self.lines(&status::page(&state, &episodes));
+                self.lines(&format!("{state:#}"));
+            }
+            Err(e) => self.body(Err(client::explain(&e, socket).0)),
+        }
+        self.title("tailover history");
+        match history {
+            Ok(history) => self.lines(&history::page(&history)),
+            Err(e) => {
+                self.body(Err(client::explain(&e, socket).0));
+                self.file(&settings.state_dir.join("history"), LINES);
             }
         }
     }
