@@ -37,6 +37,26 @@ pub const NO_RIGHTS: u8 = 4;
 /// The system refused something, or another daemon runs.
 pub const SYSTEM: u8 = 5;
 
+/// Every exit code with its meaning, for the manual page.
+pub const EXIT_CODES: [(u8, &str); 6] = [
+    (
+        OK,
+        "All is well, or the command has done its work. `hotplug` always; `run` also when `enabled` is 0.",
+    ),
+    (
+        UNWELL,
+        "`status`, `check`: a fault is named. `recover`: not well, or waiting. `drill`: refused, ended early, \
+         or not back in time.",
+    ),
+    (USAGE, "The command line or the configuration is wrong."),
+    (NO_DAEMON, "No daemon answers on ubus, or there is no ubusd."),
+    (NO_RIGHTS, "No rights: not root, or without CAP_NET_ADMIN."),
+    (
+        SYSTEM,
+        "The system refused something, another daemon runs, or the report's file cannot be written.",
+    ),
+];
+
 /// Brings a router's tailnet back after a failover, by the mildest cure that works.
 #[derive(FromArgs)]
 struct Args {
