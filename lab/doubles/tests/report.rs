@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{json, Value as Json};
 use smol::{future, LocalExecutor};
 use tailover::ubus::blobmsg::table_from_json;
-use tailover::ubus::{Client, Happening, Method, Type};
+use tailover::ubus::{oneshot, Client, Happening, Method, Type};
 
 /// Longest wait for anything here; reached only when a test fails.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -209,6 +209,12 @@ fn with_objects<T>(socket: &Path, objects: &[&str], work: impl FnOnce() -> T + S
 where
     T: Send + 'static,
 {
+    // ubusd takes a moment to see that those before have gone.
+    let end = Instant::now() + PATIENCE;
+    while oneshot::lookup(socket, "*", PATIENCE).is_ok_and(|found| !found.is_empty()) {
+        assert!(Instant::now() < end, "the objects stay");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let executor = LocalExecutor::new();
     future::block_on(executor.run(async {
         let (client, handle, happened) = Client::new(socket);
@@ -219,6 +225,8 @@ where
             let methods = methods.into_iter().chain([list]).collect();
             handle.add_object(object, methods).await.expect("an object");
         }
+        // Then all that was added is there.
+        while !matches!(happened.recv().await, Ok(Happening::Up)) {}
         let serve = async {
             loop {
                 if let Happening::Call(call) = happened.recv().await.expect("a happening") {
