@@ -97,7 +97,8 @@ fn version_and_help() {
     let (code, help) = run_words(&["--help"]);
     assert_eq!(code, 0);
     for command in [
-        "run", "hotplug", "status", "check", "recover", "drill", "history", "cleanup",
+        "run", "hotplug", "status", "check", "recover", "drill", "watch", "history", "report",
+        "cleanup",
     ] {
         assert!(
             help.contains(&format!("\n  {command} ")),

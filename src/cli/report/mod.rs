@@ -30,9 +30,10 @@ use scrub::Scrub;
 const PART: Duration = Duration::from_secs(5);
 const ALL: Duration = Duration::from_secs(60);
 
-/// Bytes that are read of a file or a tool's output, lines that are shown of it, and characters of a
+/// Bytes that are read of a file and of a tool's output, lines that are shown of it, and characters of a
 /// line.
 const BYTES: u64 = 512 * 1024;
+const MOST: u64 = 4 * BYTES;
 const LINES: usize = 300;
 const LINE: usize = 4000;
 
@@ -317,12 +318,17 @@ impl Writer {
     /// there is passed over where that is `usual`.
     fn tool(&mut self, tool: &str, words: &[&str], usual: bool) {
         let command: Vec<&str> = tool.split(' ').collect();
-        let (bytes, result) = program::output(&command, self.left(), BYTES * 4);
+        let (bytes, result) = program::output(&command, self.left(), MOST);
         if usual && bytes.is_empty() && result.is_err() {
             return;
         }
         self.title(tool);
-        let text = String::from_utf8_lossy(&bytes);
+        // The last line of one that was cut off may be a half.
+        let end = match &result {
+            Ok(()) if (bytes.len() as u64) < MOST => bytes.len(),
+            _ => whole(&bytes),
+        };
+        let text = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default());
         let wanted = |line: &&str| words.is_empty() || words.iter().any(|w| line.contains(w));
         let lines: Vec<&str> = text.lines().filter(wanted).collect();
         let newest = if words == LOGGED {
@@ -345,6 +351,7 @@ impl Writer {
         if !self.quiet {
             eprintln!("reading {title}");
         }
+        self.scrub.begin();
         self.lines(&["\n== ", title, " =="].concat());
     }
 
@@ -358,13 +365,9 @@ impl Writer {
     /// The one way out.
     fn lines(&mut self, text: &str) {
         for (i, line) in text.lines().enumerate() {
-            let line = match i {
-                LINES => "(and more)",
-                _ => line
-                    .get(..line.floor_char_boundary(LINE))
-                    .unwrap_or_default(),
-            };
-            let line = self.scrub.line(line);
+            let line = if i == LINES { "(and more)" } else { line };
+            // Cut afterwards: a half of a key is not known for one.
+            let line: String = self.scrub.line(line).chars().take(LINE).collect();
             if self.result.is_ok() {
                 self.result = writeln!(self.out, "{line}");
             }
@@ -379,5 +382,14 @@ impl Writer {
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(BYTES).read_to_end(&mut bytes));
-    read.map(|_| bytes).map_err(|e| e.to_string())
+    read.map_err(|e| e.to_string())?;
+    if bytes.len() as u64 == BYTES {
+        bytes.truncate(whole(&bytes));
+    }
+    Ok(bytes)
+}
+
+/// How far the lines are whole.
+fn whole(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1)
 }

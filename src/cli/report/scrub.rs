@@ -99,6 +99,11 @@ impl Scrub {
         self.names.dedup();
     }
 
+    /// Another text begins: what the one before left open does not go on in it.
+    pub fn begin(&mut self) {
+        (self.pem, self.hanging) = (false, false);
+    }
+
     /// The line as it may be shown.
     pub fn line(&mut self, line: &str) -> String {
         if self.pem || line.contains("-----BEGIN") {
@@ -200,9 +205,8 @@ impl Scrub {
 
     fn word(&mut self, word: &str, link: bool, out: &mut String) {
         let person = |(user, host): (&str, &str)| !user.is_empty() && !host.is_empty();
-        if !link && word.split_once('@').is_some_and(person) {
-            *out += NAME;
-        } else if word.trim_end_matches(['.', ':']).ends_with(".ts.net") {
+        let person = !link && word.split_once('@').is_some_and(person);
+        if person || word.trim_end_matches(['.', ':']).ends_with(".ts.net") {
             *out += NAME;
         } else {
             self.word_pieces(word, out);
@@ -507,6 +511,10 @@ mod tests {
             "after",
         ];
         assert_eq!(pem.map(|l| scrub.line(l)), [KEY, KEY, KEY, "after"]);
+        // One without an end does not take the rest of the report along.
+        assert_eq!(scrub.line(pem[0]), KEY);
+        scrub.begin();
+        assert_eq!(scrub.line("next"), "next");
     }
 
     #[test]
