@@ -206,18 +206,15 @@ fn name(rest: &mut &str) -> Option<()> {
     (length >= 3).then_some(())
 }
 
-/// Takes a number of at most three digits.
+/// Takes a number below 1000.
 fn number(rest: &mut &str) -> Option<i64> {
-    let length = rest
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(rest.len());
-    let number = rest
-        .get(..length.min(4))?
-        .parse()
-        .ok()
-        .filter(|n| *n < 1000)?;
-    *rest = rest.get(length..)?;
-    Some(number)
+    let mut number = None;
+    while let Some(digit) = rest.bytes().next().filter(u8::is_ascii_digit) {
+        number = Some(number.unwrap_or(0) * 10 + i64::from(digit - b'0')).filter(|n| *n < 1000);
+        number?;
+        *rest = rest.get(1..)?;
+    }
+    number
 }
 
 /// Takes `[+-]hours[:minutes[:seconds]]` as seconds.

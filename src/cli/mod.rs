@@ -15,7 +15,7 @@ mod steps;
 mod timeline;
 mod watch;
 
-use std::fmt::Display;
+use std::fmt::{Arguments, Display};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -124,7 +124,12 @@ pub fn main(args: &[String]) -> u8 {
 
 /// Prints a line. Nobody is left to be told when the reader has gone (`tailover status | head -1`).
 fn say(line: impl Display) {
-    let _ = writeln!(io::stdout(), "{line}");
+    let _ = put(format_args!("{line}"));
+}
+
+/// Prints a line, and says whether it went out.
+fn put(line: Arguments) -> io::Result<()> {
+    io::stdout().write_fmt(format_args!("{line}\n"))
 }
 
 /// Reads the settings and prints what is wrong with them.

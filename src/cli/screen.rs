@@ -12,22 +12,22 @@ const USUAL: usize = 80;
 /// Below this many columns the table is told without its columns.
 const NARROW: usize = 60;
 
-/// Words and the numbers of their colours (ECMA-48): 31 red, 32 green, 33 yellow. The first that is
-/// found in a line colours it.
-const COLOURS: [(&str, &str); 13] = [
-    ("fault", "31"),
-    ("failed", "31"),
-    ("waiting", "33"),
-    ("the daemon", "33"),
-    ("well again", "32"),
-    ("uplink|closed", "31"),
-    ("uplink|portal", "33"),
-    ("uplink|dns-dead", "33"),
-    ("uplink|open", "32"),
-    ("path|closed", "31"),
-    ("path|portal", "33"),
-    ("path|dns-dead", "33"),
-    ("path|open", "32"),
+/// How a line begins, a word that is in it, and the number of the colour (ECMA-48): 31 red, 32 green,
+/// 33 yellow. The first that fits colours it.
+const COLOURS: [(&str, &str, &str); 13] = [
+    ("fault", "", "31"),
+    ("failed", "", "31"),
+    ("waiting", "", "33"),
+    ("the daemon", "", "33"),
+    ("well again", "", "32"),
+    ("uplink", " closed", "31"),
+    ("uplink", " portal", "33"),
+    ("uplink", " dns-dead", "33"),
+    ("uplink", " open", "32"),
+    ("path", " closed", "31"),
+    ("path", " portal", "33"),
+    ("path", " dns-dead", "33"),
+    ("path", " open", "32"),
 ];
 
 /// Where lines go. The default is a pipe that knows ASCII.
@@ -73,7 +73,7 @@ impl Screen {
     pub fn fit(&self, text: &str, indent: usize) -> String {
         let mut out = String::new();
         for line in text.lines() {
-            let line = self.letters(line);
+            let line = clean(line, self.utf8);
             let colour = if self.colour { colour(&line) } else { None };
             if let Some(colour) = colour {
                 out.extend(["\u{1b}[", colour, "m"]);
@@ -135,32 +135,26 @@ impl Screen {
         }
         *out += rest;
     }
+}
 
-    /// Without control characters (a portal's words may have some), and in ASCII where need be.
-    fn letters(&self, line: &str) -> String {
-        let mut out = String::with_capacity(line.len());
-        for c in line.chars() {
-            match c {
-                c if c.is_control() || !self.utf8 && !c.is_ascii() => out.push('?'),
-                c => out.push(c),
-            }
-        }
-        out
+/// A line without control characters (a portal's words may have some), and without letters beyond ASCII
+/// unless those can be shown.
+pub fn clean(line: &str, utf8: bool) -> String {
+    let mut out = String::new();
+    for c in line.chars() {
+        let odd = c.is_control() && c != '\t' || !utf8 && !c.is_ascii();
+        out.push(if odd { '?' } else { c });
     }
+    out
 }
 
 /// The number of a line's colour.
 fn colour(line: &str) -> Option<&'static str> {
     // Behind the time of day that lines of a watch begin with.
     let text = line.trim_start_matches(|c: char| c.is_ascii_digit() || ": ".contains(c));
-    let (_, colour) = COLOURS
-        .iter()
-        .find(|(word, _)| match word.split_once('|') {
-            Some((label, word)) => {
-                text.starts_with(label) && text.split(' ').any(|w| w.trim_end_matches(':') == word)
-            }
-            None => text.starts_with(word),
-        })?;
+    let fits =
+        |(begin, word, _): &&(&str, &str, _)| text.starts_with(begin) && text.find(word).is_some();
+    let (_, _, colour) = COLOURS.iter().find(fits)?;
     Some(colour)
 }
 

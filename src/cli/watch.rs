@@ -1,6 +1,6 @@
 //! `tailover watch`: what the daemon does, as lines that come when it does it.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use argh::FromArgs;
@@ -11,7 +11,7 @@ use crate::ubus::{oneshot, Client, Error, Handle, Happening};
 
 use super::clock::{self, Zone};
 use super::screen::Screen;
-use super::{client, settings, NO_DAEMON, OK, SYSTEM};
+use super::{client, put, settings, NO_DAEMON, OK, SYSTEM};
 
 /// What ubusd tells when an object comes or goes.
 const OBJECTS: &str = "ubus.object.*";
@@ -109,14 +109,12 @@ impl Page {
     fn add(&mut self, line: &str) -> io::Result<()> {
         let time = self.zone.tell(clock::now());
         let (day, time) = time.split_once(' ').unwrap_or_default();
-        let mut out = io::stdout();
         if self.day != day {
             self.day = day.to_string();
-            writeln!(out, "{day}")?;
+            put(format_args!("{day}"))?;
         }
         let indent = time.len() + 1;
         let line = [time, " ", line].concat();
-        writeln!(out, "{}", self.screen.fit(&line, indent))?;
-        out.flush()
+        put(format_args!("{}", self.screen.fit(&line, indent)))
     }
 }

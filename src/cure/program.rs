@@ -1,95 +1,79 @@
 //! Runs a program without a shell, and ends it when it takes too long.
 
-use std::io::Read;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::io::{ErrorKind, Read};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::net::thread;
-
 /// How often it is looked at.
-const ASK_EVERY: Duration = Duration::from_millis(50);
-
-/// How long what a program that was killed has said may take to be read.
-const REST: Duration = Duration::from_millis(200);
+const ASK_EVERY: Duration = Duration::from_millis(10);
 
 /// Runs `words`, the program first, for at most `limit`. Blocks.
 ///
 /// # Errors
 /// It did not start, did not end in time, or ended with another code than 0.
 pub(super) fn run(words: &[String], limit: Duration) -> Result<(), String> {
-    let (program, args) = words.split_first().ok_or("no program")?;
-    let mut command = Command::new(program);
-    command
-        .args(args)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    match wait(&mut spawn(&mut command)?, limit)? {
-        status if status.success() => Ok(()),
-        status => Err(status.to_string()),
-    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    go(&words, limit, 0, &mut Vec::new())
 }
 
 /// What `words`, the program first, write to standard output and error within `limit`, the first
 /// `most` bytes of it, and what went wrong, if anything did. Blocks.
-pub fn output(words: &[&str], limit: Duration, most: u64) -> (Vec<u8>, Result<(), String>) {
+pub fn output(words: &[&str], limit: Duration, most: usize) -> (Vec<u8>, Result<(), String>) {
     let mut text = Vec::new();
-    let result = read(words, limit, most, &mut text);
+    let result = go(words, limit, most, &mut text);
     (text, result)
 }
 
-fn read(words: &[&str], limit: Duration, most: u64, text: &mut Vec<u8>) -> Result<(), String> {
+/// The errors are those of the system in words.
+fn go(words: &[&str], limit: Duration, most: usize, text: &mut Vec<u8>) -> Result<(), String> {
+    let began = Instant::now();
     let (program, args) = words.split_first().ok_or("no program")?;
-    let (reader, writer) = std::io::pipe().map_err(|e| e.to_string())?;
-    let also = writer.try_clone().map_err(|e| e.to_string())?;
     let mut command = Command::new(program);
-    command.args(args).stdout(writer).stderr(also);
-    let mut child = spawn(&mut command)?;
-    // It holds the writing ends: the reader would not see the end.
-    drop(command);
-    let (told, read) = mpsc::channel();
-    let reading = thread::start(move || {
-        let mut bytes = Vec::new();
-        // What came before an error is shown.
-        let _ = reader.take(most).read_to_end(&mut bytes);
-        // Nobody waits any more when the time is over.
-        let _ = told.send(bytes);
-    });
-    let began = Instant::now();
-    let mut heard = reading.is_ok() && read.recv_timeout(limit).map(|b| *text = b).is_ok();
-    let status = wait(&mut child, limit.saturating_sub(began.elapsed()));
-    // A child of its own may hold its output open.
-    heard = heard || read.recv_timeout(REST).map(|b| *text = b).is_ok();
-    match status? {
-        _ if !heard => Err("its output does not end".into()),
-        status if status.success() => Ok(()),
-        status => Err(status.to_string()),
+    command.args(args).stdin(Stdio::null());
+    let mut reader = None;
+    if most > 0 {
+        let (end, writer) = std::io::pipe().map_err(said)?;
+        // A child of its own may hold the pipe open: nothing waits for its end.
+        rustix::io::ioctl_fionbio(&end, true).map_err(|e| said(e.into()))?;
+        command
+            .stdout(writer.try_clone().map_err(said)?)
+            .stderr(writer);
+        reader = Some(end);
+    } else {
+        command.stdout(Stdio::null()).stderr(Stdio::null());
     }
-}
-
-fn spawn(command: &mut Command) -> Result<Child, String> {
-    command
-        .stdin(Stdio::null())
-        .spawn()
-        .map_err(|e| e.to_string())
-}
-
-/// Waits for its end, and brings it about when the time is over.
-fn wait(child: &mut Child, limit: Duration) -> Result<ExitStatus, String> {
-    let began = Instant::now();
+    let mut child = command.spawn().map_err(said)?;
     loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Ok(status),
-            Ok(None) if began.elapsed() < limit => std::thread::sleep(ASK_EVERY),
-            Ok(None) => {
+        // Before the reading, so that all it has said is read.
+        let ended = child.try_wait().map_err(said)?;
+        let mut buffer = [0; 4096];
+        while let Some(end) = &mut reader {
+            match end.read(&mut buffer) {
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Ok(n @ 1..) => text.extend(buffer.iter().take(n.min(most - text.len()))),
+                _ => reader = None,
+            }
+            if text.len() == most {
+                // Its next word ends it.
+                reader = None;
+            }
+        }
+        match ended {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => return Err(status.to_string()),
+            None if began.elapsed() < limit => std::thread::sleep(ASK_EVERY),
+            None => {
                 // Both may fail only when it has ended meanwhile.
                 let _ = child.kill();
                 let _ = child.wait();
                 return Err("not done in time".into());
             }
-            Err(e) => return Err(e.to_string()),
         }
     }
+}
+
+fn said(e: std::io::Error) -> String {
+    e.to_string()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod scrub;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -33,7 +34,7 @@ const ALL: Duration = Duration::from_secs(60);
 /// Bytes that are read of a file and of a tool's output, lines that are shown of it, and characters of a
 /// line.
 const BYTES: u64 = 512 * 1024;
-const MOST: u64 = 4 * BYTES;
+const MOST: usize = 2 * 1024 * 1024;
 const LINES: usize = 300;
 const LINE: usize = 4000;
 
@@ -97,21 +98,22 @@ pub struct Report {
 
 impl Report {
     pub fn go(self, config: &Path) -> u8 {
-        let out: Box<dyn Write> = match &self.file {
-            None => Box::new(io::stdout()),
-            // What lies there, a link of somebody else's too, is left alone.
-            Some(path) => match OpenOptions::new()
+        // What lies there, a link of somebody else's too, is left alone.
+        let opened = match &self.file {
+            None => io::stdout().as_fd().try_clone_to_owned().map(File::from),
+            Some(path) => OpenOptions::new()
                 .write(true)
                 .create_new(true)
                 .mode(0o600)
-                .open(path)
-            {
-                Ok(file) => Box::new(file),
-                Err(e) => {
-                    eprintln!("tailover: {}: {e}", path.display());
-                    return SYSTEM;
-                }
-            },
+                .open(path),
+        };
+        let out = match opened {
+            Ok(file) => file,
+            Err(e) => {
+                let name = self.file.unwrap_or_default();
+                eprintln!("tailover: {}: {e}", name.display());
+                return SYSTEM;
+            }
         };
         let scrub = Scrub::new(self.mask);
         let mut writer = Writer {
@@ -137,7 +139,7 @@ impl Report {
 
 /// Where a report goes.
 struct Writer {
-    out: Box<dyn Write>,
+    out: File,
     scrub: Scrub,
     mask: bool,
     began: Instant,
@@ -219,7 +221,9 @@ impl Writer {
             names.extend([first, dns, text(&peer["HostName"])]);
         };
         let peers = smol::block_on(api.each_peer_json(&mut each)).map_err(|e| e.to_string());
-        self.scrub.forget(names);
+        for name in &names {
+            self.scrub.forget(name);
+        }
         peers.map(|()| format!("answers; {count} peers, whose names are left out"))
     }
 
@@ -325,11 +329,11 @@ impl Writer {
         self.title(tool);
         // The last line of one that was cut off may be a half.
         let end = match &result {
-            Ok(()) if (bytes.len() as u64) < MOST => bytes.len(),
+            Ok(()) if bytes.len() < MOST => bytes.len(),
             _ => whole(&bytes),
         };
         let text = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default());
-        let wanted = |line: &&str| words.is_empty() || words.iter().any(|w| line.contains(w));
+        let wanted = |line: &&str| words.is_empty() || words.iter().any(|w| line.find(w).is_some());
         let lines: Vec<&str> = text.lines().filter(wanted).collect();
         let newest = if words == LOGGED {
             lines.len().saturating_sub(LINES)
@@ -367,9 +371,14 @@ impl Writer {
         for (i, line) in text.lines().enumerate() {
             let line = if i == LINES { "(and more)" } else { line };
             // Cut afterwards: a half of a key is not known for one.
-            let line: String = self.scrub.line(line).chars().take(LINE).collect();
+            let mut line = self.scrub.line(line);
+            if line.len() > LINE {
+                let end = (0..=LINE).rev().find(|at| line.is_char_boundary(*at));
+                line.truncate(end.unwrap_or_default());
+            }
+            line.push('\n');
             if self.result.is_ok() {
-                self.result = writeln!(self.out, "{line}");
+                self.result = self.out.write_all(line.as_bytes());
             }
             if i == LINES {
                 break;
