@@ -54,7 +54,10 @@ impl Screen {
         // The first that is set decides (POSIX, environment variables).
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"].map(word);
         let locale = locale.iter().find(|l| !l.is_empty());
-        let utf8 = locale.is_some_and(|l| l.to_ascii_lowercase().replace('-', "").contains("utf8"));
+        let utf8 = locale.is_some_and(|l| {
+            let l = l.to_ascii_lowercase();
+            l.find("utf-8").or(l.find("utf8")).is_some()
+        });
         let plain = matches!(word("TERM").as_str(), "" | "dumb") || !word("NO_COLOR").is_empty();
         Screen {
             width: width.map(|w| w.max(20)),

@@ -99,8 +99,12 @@ fn plain(value: &Value) -> Option<String> {
     match value {
         Value::Object(map) => map.is_empty().then(|| "none".to_string()),
         Value::Array(list) => {
-            let all: Option<Vec<String>> = list.iter().map(plain).collect();
-            all.map(|words| words.join(", "))
+            let mut all = String::new();
+            for value in list {
+                all += if all.is_empty() { "" } else { ", " };
+                all += &plain(value)?;
+            }
+            Some(all)
         }
         Value::String(text) => Some(text.clone()),
         other => Some(other.to_string()),

@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::config::{self, Settings};
 use crate::cure::program;
 use crate::daemon::OBJECT;
-use crate::tailscale::localapi::LocalApi;
+use crate::tailscale::localapi::{self, LocalApi};
 use crate::ubus::blobmsg::{self, Table};
 use crate::ubus::oneshot;
 
@@ -137,6 +137,13 @@ impl Report {
     }
 }
 
+/// What is said of the peers; the state and the preferences.
+type Answers = (Result<String, String>, [Value; 2]);
+
+fn said(e: localapi::Error) -> String {
+    e.to_string()
+}
+
 /// Where a report goes.
 struct Writer {
     out: File,
@@ -151,11 +158,11 @@ struct Writer {
 impl Writer {
     fn all(&mut self, config: &Path) {
         let settings = settings_or_default(config);
-        let api = |left| LocalApi {
+        let api = LocalApi {
             socket: settings.socket.clone(),
-            timeout: left,
+            timeout: PART,
         };
-        let peers = self.forget(&api(self.left()));
+        let tailscaled = smol::block_on(self.tailscaled(&api));
         self.head();
         for (path, lines) in SYSTEM_FILES {
             self.file(path.as_ref(), lines);
@@ -166,11 +173,14 @@ impl Writer {
         self.config(config);
         self.tailover(&settings);
         self.title("tailscaled");
-        self.body(peers);
-        for path in ["status?peers=false", "prefs"] {
-            self.title(path);
-            let answer = smol::block_on(api(self.left()).get(path)).map_err(|e| e.to_string());
-            self.answer(answer, false);
+        match tailscaled {
+            Ok((peers, answers)) => {
+                self.body(peers);
+                for answer in answers {
+                    self.answer(Ok(answer), false);
+                }
+            }
+            Err(e) => self.body(Err(e)),
         }
         for (tool, words) in &TOOLS[2..] {
             self.tool(tool, words, false);
@@ -197,34 +207,32 @@ impl Writer {
         }
     }
 
-    /// Learns the names that are to be left out.
-    fn forget(&mut self, api: &LocalApi) -> Result<String, String> {
-        let own = smol::block_on(api.get("status?peers=false")).map_err(|e| e.to_string())?;
-        let text = |v: &Value| {
-            v.as_str()
-                .unwrap_or_default()
-                .trim_end_matches('.')
-                .to_string()
+    /// Asks tailscaled, and learns the names that are to be left out. Gives what is to be said of its
+    /// peers, its state and its preferences.
+    async fn tailscaled(&mut self, api: &LocalApi) -> Result<Answers, String> {
+        let own = api.get("status?peers=false").await.map_err(said)?;
+        let scrub = &mut self.scrub;
+        let mut forget = |name: &Value, end: char| {
+            let name = name.as_str().unwrap_or_default().trim_end_matches('.');
+            scrub.forget(name.split(end).next().unwrap_or_default());
         };
-        let mut names = vec![
-            text(&own["MagicDNSSuffix"]),
-            text(&own["CurrentTailnet"]["Name"]),
-        ];
+        forget(&own["MagicDNSSuffix"], '\n');
+        forget(&own["CurrentTailnet"]["Name"], '\n');
         for user in own["User"].as_object().into_iter().flat_map(|m| m.values()) {
-            names.extend([text(&user["LoginName"]), text(&user["DisplayName"])]);
+            forget(&user["LoginName"], '\n');
+            forget(&user["DisplayName"], '\n');
         }
         let mut count = 0;
         let mut each = |peer: &Value| {
             count += 1;
-            let dns = text(&peer["DNSName"]);
-            let first = dns.split('.').next().unwrap_or_default().to_string();
-            names.extend([first, dns, text(&peer["HostName"])]);
+            forget(&peer["HostName"], '\n');
+            // What follows is the tailnet's own.
+            forget(&peer["DNSName"], '.');
         };
-        let peers = smol::block_on(api.each_peer_json(&mut each)).map_err(|e| e.to_string());
-        for name in &names {
-            self.scrub.forget(name);
-        }
-        peers.map(|()| format!("answers; {count} peers, whose names are left out"))
+        let peers = api.each_peer_json(&mut each).await.map_err(said);
+        let prefs = api.get("prefs").await.map_err(said)?;
+        let told = || format!("{count} peers, whose names are left out");
+        Ok((peers.map(|()| told()), [own, prefs]))
     }
 
     fn head(&mut self) {
@@ -252,12 +260,17 @@ impl Writer {
                 Err(e) => self.body(Err(e)),
             }
         }
-        let problems: Vec<String> = match config::load(config) {
-            Ok((_, warnings)) => warnings.iter().map(ToString::to_string).collect(),
-            Err(e) => e.0.iter().map(ToString::to_string).collect(),
-        };
-        for problem in problems {
-            self.lines(&problem);
+        match config::load(config) {
+            Ok((_, warnings)) => {
+                for w in warnings {
+                    self.lines(&w.to_string());
+                }
+            }
+            Err(e) => {
+                for problem in e.0 {
+                    self.lines(&problem.to_string());
+                }
+            }
         }
     }
 

@@ -44,7 +44,7 @@ const STRONG: [&str; 9] = [
 ];
 
 /// These have when a `=`, `:` or a quote follows.
-const WEAK: [&str; 14] = [
+const WEAK: [&str; 17] = [
     "key",
     "keys",
     "authkey",
@@ -53,11 +53,14 @@ const WEAK: [&str; 14] = [
     "pin",
     "pincode",
     "username",
+    "user_name",
     "user",
     "u",
     "login",
     "loginname",
+    "login_name",
     "displayname",
+    "display_name",
     "email",
 ];
 
@@ -284,9 +287,9 @@ fn secret_at(text: &str) -> Option<usize> {
         let name = text.get(begin..end)?.to_ascii_lowercase();
         let after = text.get(end..)?;
         let before = text.get(..begin)?;
-        let bare = name.replace(['-', '_'], "");
+        let bare = name.trim_start_matches('-');
         let strong = STRONG.iter().any(|s| has(&name, s));
-        let weak = WEAK.contains(&bare.as_str()) || bare.len() > 4 && bare.ends_with("key");
+        let weak = WEAK.contains(&bare) || bare.len() > 4 && bare.ends_with("key");
         // Labels of public keys, after which the key itself is taken out.
         let label = PREFIXES.iter().any(|p| p.strip_suffix(':') == Some(&name));
         let signs = span(after, is_sign);
