@@ -207,6 +207,16 @@ impl Drop for Watch {
     }
 }
 
+/// A daemon that ends with the test, however that ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 fn send(child: &Child, signal: &str) {
     let pid = child.id().to_string();
     let kill = Command::new("kill").args(["-s", signal, &pid]).status();
@@ -235,24 +245,21 @@ fn a_watch_tells_what_the_daemon_does_and_when_it_and_ubusd_go_and_come() {
     );
     let start = || {
         let mut command = bus.command(&binary, "run");
-        command
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the binary runs")
+        let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
+        Running(quiet.spawn().expect("the binary runs"))
     };
     let mut daemon = start();
     watch.says("the daemon is there: ");
-    watch.hears_of_a_reload(&daemon);
-    daemon.kill().expect("it is killed");
-    daemon.wait().expect("its end");
+    watch.hears_of_a_reload(&daemon.0);
+    daemon.0.kill().expect("it is killed");
+    daemon.0.wait().expect("its end");
     watch.says("the daemon has ended");
     daemon = start();
     watch.says("the daemon is there: ");
     bus.kill();
     watch.says("ubusd cannot be asked");
     bus.ubusd = Bus::spawn(&bus.socket());
-    watch.hears_of_a_reload(&daemon);
+    watch.hears_of_a_reload(&daemon.0);
     send(&watch.child, "INT");
     let end = watch.child.wait().expect("its end");
     assert_eq!(end.signal(), Some(2), "Ctrl-C ends it");
@@ -263,8 +270,8 @@ fn a_watch_tells_what_the_daemon_does_and_when_it_and_ubusd_go_and_come() {
         .expect("the binary runs");
     drop(unread.stdout.take());
     assert!(unread.wait().expect("its end").success(), "nobody reads");
-    send(&daemon, "TERM");
-    assert!(daemon.wait().expect("its end").success());
+    send(&daemon.0, "TERM");
+    assert!(daemon.0.wait().expect("its end").success());
 }
 
 /// Runs the named test again inside a new network namespace. `true` in the one inside.
