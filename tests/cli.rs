@@ -97,7 +97,8 @@ fn version_and_help() {
     let (code, help) = run_words(&["--help"]);
     assert_eq!(code, 0);
     for command in [
-        "run", "hotplug", "status", "check", "recover", "drill", "history", "cleanup",
+        "run", "hotplug", "status", "check", "recover", "drill", "watch", "history", "report",
+        "cleanup",
     ] {
         assert!(
             help.contains(&format!("\n  {command} ")),
@@ -213,6 +214,20 @@ fn without_rights_it_says_so_with_code_4() {
     // The state's folder is theirs: it is the mark that they may not set.
     fs::create_dir_all(folder.path("state")).expect("a folder");
     fs::set_permissions(folder.path("state"), fs::Permissions::from_mode(0o777)).expect("a mode");
+    let Some(mut command) = without_rights(&folder) else {
+        return;
+    };
+    command.arg("--config").arg(&config).arg("run");
+    let (code, text) = run(command);
+    assert_eq!(code, 4, "{text}");
+    assert!(
+        text.contains("root") && text.contains("CAP_NET_ADMIN"),
+        "{text}"
+    );
+}
+
+/// The binary as a user without rights; `None` where nobody can become one.
+fn without_rights(folder: &Folder) -> Option<Command> {
     let binary = folder.path("tailover");
     fs::copy(TAILOVER, &binary).expect("a copy that everybody may run");
     let drop_rights = ["--reuid", "65534", "--clear-groups", "--"];
@@ -222,17 +237,34 @@ fn without_rights_it_says_so_with_code_4() {
         .output();
     if !allowed.is_ok_and(|o| o.status.success()) {
         println!("skipped: cannot become another user here");
-        return;
+        return None;
     }
     let mut command = Command::new("setpriv");
     command.args(drop_rights).arg(&binary);
-    command.arg("--config").arg(&config).arg("run");
-    let (code, text) = run(command);
-    assert_eq!(code, 4, "{text}");
-    assert!(
-        text.contains("root") && text.contains("CAP_NET_ADMIN"),
-        "{text}"
+    Some(command)
+}
+
+#[test]
+fn without_rights_a_report_has_what_it_may_read_and_says_what_it_may_not() {
+    let folder = Folder::new("rights-report");
+    let config = folder.config("\toption hold '17'\n");
+    fs::write(folder.path("network"), "config interface 'wan'\n").expect("a file");
+    fs::set_permissions(folder.path("network"), fs::Permissions::from_mode(0o600)).expect("a mode");
+    let Some(mut command) = without_rights(&folder) else {
+        return;
+    };
+    let (code, text) = run({
+        command.arg("--config").arg(&config).arg("report");
+        command
+    });
+    assert_eq!(code, 0, "{text}");
+    let network = format!(
+        "== {} ==\n(not read: Permission denied",
+        folder.path("network").display()
     );
+    for part in ["option hold '17'", "== /proc/version ==\nLinux", &network] {
+        assert!(text.contains(part), "no {part} in: {text}");
+    }
 }
 
 /// A daemon whose log can be waited on; killed with the test.

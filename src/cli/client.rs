@@ -13,7 +13,7 @@ use crate::ubus::{oneshot, Error, Status};
 use super::{NO_DAEMON, NO_RIGHTS, SYSTEM};
 
 /// The daemon answers in milliseconds; a busy router may take longer.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Calls a method of the daemon. On failure the reason is printed and the exit code given.
 pub fn ask(socket: &Path, method: &str, data: Table) -> Result<Json, u8> {
@@ -27,7 +27,8 @@ pub fn ask(socket: &Path, method: &str, data: Table) -> Result<Json, u8> {
     }
 }
 
-fn explain(e: &Error, socket: &Path) -> (String, u8) {
+/// Why the daemon could not be asked, and the exit code for that.
+pub fn explain(e: &Error, socket: &Path) -> (String, u8) {
     match e {
         Error::Status(Status::NotFound) => (
             "the daemon does not run (`service tailover start` starts it; `tailover check` works \

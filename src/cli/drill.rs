@@ -12,6 +12,7 @@ use smol::Timer;
 use crate::daemon::{DRILL_STAY, DRILL_STAY_MOST};
 use crate::ubus::blobmsg::Value;
 
+use super::steps::Told;
 use super::{client, say, settings, OK, SYSTEM, UNWELL, USAGE};
 
 /// How often the daemon is asked how far it is.
@@ -79,7 +80,7 @@ impl Drill {
 /// Prints each step once, until the drill is over. A signal ends the drill, not the following.
 async fn follow(socket: &Path, mut signals: Signals, limit: Duration) -> u8 {
     let began = Instant::now();
-    let mut told = Vec::new();
+    let mut told = Told::default();
     while began.elapsed() < limit {
         let (drill, over) = match drill_of(socket) {
             Ok(found) => found,
@@ -88,12 +89,7 @@ async fn follow(socket: &Path, mut signals: Signals, limit: Duration) -> u8 {
                 return code;
             }
         };
-        for line in lines(&drill) {
-            if !told.contains(&line) {
-                say(line.as_str());
-                told.push(line);
-            }
-        }
+        told.tell(&drill, None);
         if over {
             say(drill["drill"]["summary"].as_str().unwrap_or(""));
             return match drill["drill"]["passed"].as_bool() {
@@ -134,45 +130,4 @@ fn drill_of(socket: &Path) -> Result<(Json, bool), u8> {
         .map_or(&[][..], Vec::as_slice);
     let newest = episodes.iter().find(|e| !e["drill"].is_null());
     Ok((newest.cloned().unwrap_or_default(), true))
-}
-
-/// What has happened so far, a line each, in its order: the acts, and what was seen between them.
-fn lines(episode: &Json) -> Vec<String> {
-    let drill = &episode["drill"];
-    let by = text(&drill["by"]);
-    let mut events: Vec<(f64, String)> = Vec::new();
-    let mut note = |at: &Json, text: String| {
-        if let Some(at) = at.as_f64() {
-            events.push((at, text));
-        }
-    };
-    for act in episode["acts"].as_array().into_iter().flatten() {
-        // Told when it is done: the result is the news.
-        if !act["ok"].is_null() {
-            let line = format!("{}: {}", text(&act["cure"]), text(&act["result"]));
-            note(&act["after"], line);
-        }
-    }
-    note(&drill["control"], format!("control is connected over {by}"));
-    note(
-        &drill["tailnet"],
-        format!(
-            "the tailnet is well over {by}; staying for {:.0} s",
-            drill["stay"].as_f64().unwrap_or_default()
-        ),
-    );
-    let over = match drill["cut"].as_str() {
-        Some(why) => format!("cut short: {why}; going back"),
-        None => "the rehearsal is over: going back".into(),
-    };
-    note(&drill["over"], over);
-    events.sort_by(|a, b| a.0.total_cmp(&b.0));
-    events
-        .into_iter()
-        .map(|(at, text)| format!("{at:5.1} s  {text}"))
-        .collect()
-}
-
-fn text(v: &Json) -> String {
-    v.as_str().unwrap_or("-").to_string()
 }

@@ -5,6 +5,8 @@ use std::path::Path;
 use argh::FromArgs;
 use serde_json::Value;
 
+use super::clock::{self, Zone};
+use super::screen::Screen;
 use super::{client, say, settings, OK};
 
 /// list past faults with cause, cures and seconds
@@ -30,15 +32,45 @@ impl History {
             say(answer);
             return OK;
         }
-        let episodes = answer["episodes"].as_array().cloned().unwrap_or_default();
-        if episodes.is_empty() {
-            say("Nothing has happened yet.");
-        }
-        for e in &episodes {
-            say(text(e).trim_end());
-        }
+        say(Screen::of_stdout().fit(&page(&answer), 8));
         OK
     }
+}
+
+/// All episodes of the daemon's answer.
+pub fn page(answer: &Value) -> String {
+    let episodes = answer["episodes"].as_array().map_or(&[][..], Vec::as_slice);
+    if episodes.is_empty() {
+        return "Nothing has happened yet.\n".into();
+    }
+    let zone = Zone::of_here();
+    episodes.iter().map(|e| text(e, &zone)).collect()
+}
+
+/// An episode in one line: when on the wall clock as it is set now, how long ago, for how long, why, and
+/// what came of it. The age counts, the wall clock is for show: a router's is often wrong after a boot.
+pub fn headline(e: &Value, zone: &Zone) -> String {
+    let age = &e["began_ago"];
+    let when = match age.as_f64() {
+        Some(age) => zone.tell(clock::now() - age.round() as i64) + ", ",
+        None => String::new(),
+    };
+    format!(
+        "{when}{}, for {:.1} s: {} ({})",
+        ago(age),
+        number(&e["seconds"]),
+        word(&e["trigger"]),
+        // One that is under way has none yet.
+        e["outcome"].as_str().unwrap_or("under way")
+    )
+}
+
+fn word(v: &Value) -> &str {
+    v.as_str().unwrap_or("-")
+}
+
+fn number(v: &Value) -> f64 {
+    v.as_f64().unwrap_or(0.0)
 }
 
 /// An age for people, in its two largest units; that of an episode of before a clock was set is not
@@ -61,16 +93,8 @@ fn ago(age: &Value) -> String {
     format!("{} ago", words.join(" "))
 }
 
-fn text(e: &Value) -> String {
-    let word = |v: &Value| v.as_str().unwrap_or("-").to_string();
-    let number = |v: &Value| v.as_f64().unwrap_or(0.0);
-    let mut out = format!(
-        "{}, for {:.1} s: {} ({})\n",
-        ago(&e["began_ago"]),
-        number(&e["seconds"]),
-        word(&e["trigger"]),
-        word(&e["outcome"])
-    );
+fn text(e: &Value, zone: &Zone) -> String {
+    let mut out = headline(e, zone) + "\n";
     for f in e["faults"].as_array().into_iter().flatten() {
         out += &format!("    fault {}: {}\n", word(&f["id"]), word(&f["text"]));
     }

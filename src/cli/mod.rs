@@ -2,14 +2,20 @@
 
 mod cleanup;
 mod client;
+mod clock;
 mod drill;
 mod history;
 mod hotplug;
 mod recover;
+mod report;
 mod run;
+mod screen;
 mod status;
+mod steps;
+mod timeline;
+mod watch;
 
-use std::fmt::Display;
+use std::fmt::{Arguments, Display};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -30,6 +36,26 @@ pub const NO_DAEMON: u8 = 3;
 pub const NO_RIGHTS: u8 = 4;
 /// The system refused something, or another daemon runs.
 pub const SYSTEM: u8 = 5;
+
+/// Every exit code with its meaning, for the manual page.
+pub const EXIT_CODES: [(u8, &str); 6] = [
+    (
+        OK,
+        "All is well, or the command has done its work. `hotplug` always; `run` also when `enabled` is 0.",
+    ),
+    (
+        UNWELL,
+        "`status`, `check`: a fault is named. `recover`: not well, or waiting. `drill`: refused, ended early, \
+         or not back in time.",
+    ),
+    (USAGE, "The command line or the configuration is wrong."),
+    (NO_DAEMON, "No daemon answers on ubus, or there is no ubusd."),
+    (NO_RIGHTS, "No rights: not root, or without CAP_NET_ADMIN."),
+    (
+        SYSTEM,
+        "The system refused something, another daemon runs, or the report's file cannot be written.",
+    ),
+];
 
 /// Brings a router's tailnet back after a failover, by the mildest cure that works.
 #[derive(FromArgs)]
@@ -53,7 +79,9 @@ enum Command {
     Check(status::Check),
     Recover(recover::Recover),
     Drill(drill::Drill),
+    Watch(watch::Watch),
     History(history::History),
+    Report(report::Report),
     Cleanup(cleanup::Cleanup),
 }
 
@@ -83,7 +111,9 @@ pub fn main(args: &[String]) -> u8 {
         Some(Command::Check(c)) => c.go(file),
         Some(Command::Recover(c)) => c.go(file),
         Some(Command::Drill(c)) => c.go(file),
+        Some(Command::Watch(c)) => c.go(file),
         Some(Command::History(c)) => c.go(file),
+        Some(Command::Report(c)) => c.go(file),
         Some(Command::Cleanup(c)) => c.go(file),
         None => {
             eprintln!("tailover: say what to do; `tailover --help` lists the commands");
@@ -94,7 +124,12 @@ pub fn main(args: &[String]) -> u8 {
 
 /// Prints a line. Nobody is left to be told when the reader has gone (`tailover status | head -1`).
 fn say(line: impl Display) {
-    let _ = writeln!(io::stdout(), "{line}");
+    let _ = put(format_args!("{line}"));
+}
+
+/// Prints a line, and says whether it went out.
+fn put(line: Arguments) -> io::Result<()> {
+    io::stdout().write_fmt(format_args!("{line}\n"))
 }
 
 /// Reads the settings and prints what is wrong with them.

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use argh::FromArgs;
+use serde_json::Value as Json;
 
 use crate::ubus::blobmsg::Value;
 
+use super::steps::{line, Told};
 use super::{client, say, settings, OK, UNWELL};
 
 /// How long the daemon is followed. A restart of tailscaled takes 10 s, its verification 30.
@@ -34,6 +36,7 @@ impl Recover {
             return code;
         }
         let began = Instant::now();
+        let mut told = Told::default();
         let mut last = String::new();
         while began.elapsed() < FOLLOW {
             let state = match client::ask(socket, "status", Vec::new()) {
@@ -42,12 +45,19 @@ impl Recover {
             };
             let sentence = state["sentence"].as_str().unwrap_or("").to_string();
             let stage = state["stage"].as_str().unwrap_or("");
-            if sentence != last {
-                say(format_args!(
-                    "{:4.1} s  {sentence}",
-                    began.elapsed().as_secs_f64()
-                ));
-                last = sentence;
+            let since = began.elapsed().as_secs_f64();
+            // One that has ended is told to its end.
+            let ended = &state["last"];
+            let ours = ended["began_ago"].as_f64().is_some_and(|ago| ago <= since);
+            match &state["episode"] {
+                Json::Null if ours => told.tell(ended, Some(began)),
+                episode => told.tell(episode, Some(began)),
+            }
+            // Its seconds count on.
+            let words: String = sentence.chars().filter(|c| !c.is_ascii_digit()).collect();
+            if words != last {
+                line(since, &sentence);
+                last = words;
             }
             if matches!(stage, "quiet" | "resting") {
                 let well = state["faults"].as_array().is_none_or(Vec::is_empty);

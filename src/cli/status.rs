@@ -7,7 +7,15 @@ use serde_json::Value;
 
 use crate::daemon::{self, Refusal};
 
+use super::clock::{self, Zone};
+use super::history::headline;
+use super::screen::Screen;
+use super::timeline;
 use super::{client, say, settings, NO_RIGHTS, OK, SYSTEM, UNWELL};
+
+/// Columns before a line's text, and how many of the last episodes are shown.
+const INDENT: usize = 9;
+const LAST: usize = 3;
 
 /// show what the daemon knows: uplinks, path, tailnet, what is wrong
 #[derive(FromArgs)]
@@ -33,10 +41,20 @@ impl Status {
             Ok(s) => s,
             Err(code) => return code,
         };
-        match client::ask(&settings.ubus_socket, "status", Vec::new()) {
-            Ok(state) => show(&state, self.json, times),
-            Err(code) => code,
+        let ask = |method| client::ask(&settings.ubus_socket, method, Vec::new());
+        let state = match ask("status") {
+            Ok(state) => state,
+            Err(code) => return code,
+        };
+        if self.json {
+            return show(&state, true, String::new());
         }
+        let history = match ask("history") {
+            Ok(history) => history,
+            Err(code) => return code,
+        };
+        let more = times(&state, &history, &Screen::of_stdout());
+        show(&state, false, more)
     }
 }
 
@@ -47,7 +65,7 @@ impl Check {
             Err(code) => return code,
         };
         if !self.json {
-            eprintln!("Testing every uplink, the path and tailscaled; nothing is changed …");
+            eprintln!("Testing every uplink, the path and tailscaled; nothing is changed ...");
         }
         let json = self.json;
         let progress = move |line: &str| {
@@ -56,7 +74,10 @@ impl Check {
             }
         };
         match daemon::check(settings, file, Box::new(progress)) {
-            Ok(state) => show(&state, self.json, details),
+            Ok(state) => {
+                let more = details(&state);
+                show(&state, self.json, more)
+            }
             Err(refusal) => {
                 eprintln!("tailover: {refusal}");
                 match refusal {
@@ -68,18 +89,22 @@ impl Check {
     }
 }
 
-/// Prints the state, with what `more` has to say of it.
-fn show(state: &Value, json: bool, more: fn(&Value) -> String) -> u8 {
+/// Prints the state, and what else there is to say of it.
+fn show(state: &Value, json: bool, more: String) -> u8 {
     if json {
         say(state);
     } else {
-        let shown = text(state) + &more(state);
-        say(shown.trim_end());
+        say(Screen::of_stdout().fit(&(text(state) + &more), INDENT));
     }
     match state["faults"].as_array().is_none_or(Vec::is_empty) {
         true => OK,
         false => UNWELL,
     }
+}
+
+/// All that `tailover status` shows without a terminal.
+pub fn page(state: &Value, history: &Value) -> String {
+    text(state) + &times(state, history, &Screen::default())
 }
 
 /// One screen. Each line stands for itself, so that `grep` works on it.
@@ -156,19 +181,24 @@ fn details(state: &Value) -> String {
     out
 }
 
-/// The last episode, and what the daemon does next.
-fn times(state: &Value) -> String {
+/// The last episodes, the last day, and what the daemon does next.
+fn times(state: &Value, history: &Value, screen: &Screen) -> String {
+    let zone = Zone::of_here();
     let mut out = String::new();
-    let last = &state["last"];
-    if !last.is_null() {
-        out += &format!(
-            "last     {:.0} s ago, for {:.1} s: {} ({})\n",
-            last["began_ago"].as_f64().unwrap_or_default(),
-            last["seconds"].as_f64().unwrap_or_default(),
-            word(&last["trigger"]),
-            word(&last["outcome"])
-        );
+    let episodes = || array(&history["episodes"]).iter();
+    for e in episodes().take(LAST) {
+        out += &format!("last     {}\n", headline(e, &zone));
     }
+    let all = episodes()
+        .chain([&state["episode"]])
+        .filter(|e| !e.is_null());
+    let uptime = state["uptime"].as_f64().unwrap_or_default();
+    let cells = if screen.narrow() { 24 } else { 48 };
+    let drawn = timeline::day(all, uptime, cells, screen.utf8);
+    let now = zone.tell(clock::now());
+    // The time of day without its seconds.
+    let now = now.get(11..16).unwrap_or_default();
+    out += &format!("day      {drawn} to {now}\n");
     let when = match state["next"]["in"].as_f64() {
         Some(seconds) => format!("in {seconds:.0} s: "),
         None => String::new(),

@@ -442,7 +442,7 @@ impl<'a> Findings<'a> {
             if item.list {
                 self.refuse(
                     &value(item.line, &item.value),
-                    format!("one value, written as option {} '…'", option.name),
+                    format!("one value, written as option {} '...'", option.name),
                 );
                 continue;
             }

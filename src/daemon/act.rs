@@ -236,7 +236,7 @@ impl Daemon {
             Notice::Done { result: Err(_), .. } => warn!(target: LOG, "{line}"),
             _ => info!(target: LOG, "{line}"),
         }
-        let (Some(name), Some(ubus)) = (name, &self.ubus) else {
+        let Some(ubus) = &self.ubus else {
             return;
         };
         let ubus = ubus.clone();

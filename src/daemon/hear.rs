@@ -70,7 +70,7 @@ impl Daemon {
                     None => continue,
                 },
             };
-            progress(&format!("probing {what} … {}: {}", j.verdict, j.evidence));
+            progress(&format!("probing {what} ... {}: {}", j.verdict, j.evidence));
             self.judged.push(scope);
         }
     }

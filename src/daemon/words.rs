@@ -6,10 +6,13 @@ use crate::ubus::blobmsg::{Table, Value};
 /// A line of the log is no longer than this.
 const LINE: usize = 500;
 
-/// The name of the ubus notification, if there is one, the line of the log, and the data.
-pub(super) fn words(notice: &Notice) -> (Option<&'static str>, String, Table) {
-    let (name, line, data) = raw(notice);
-    (name, one_line(&line), data)
+/// The name of the ubus notification, the line of the log, and the data, that line among them: who
+/// follows the daemon shows what the log says.
+pub(super) fn words(notice: &Notice) -> (&'static str, String, Table) {
+    let (name, line, mut data) = raw(notice);
+    let line = one_line(&line);
+    data.push(("line".to_string(), Value::String(line.clone())));
+    (name, line, data)
 }
 
 /// Texts from outside (a portal's answer, an interface's name) must not begin a line of their own.
@@ -18,30 +21,31 @@ fn one_line(text: &str) -> String {
     text.chars().take(LINE).map(clean).collect()
 }
 
-fn raw(notice: &Notice) -> (Option<&'static str>, String, Table) {
+fn raw(notice: &Notice) -> (&'static str, String, Table) {
     let text = |name: &str, value: &str| (name.to_string(), Value::String(value.into()));
     match notice {
-        Notice::Trigger(why) => (None, format!("looking: {why}"), vec![]),
+        Notice::Trigger(why) => ("looking", format!("looking: {why}"), vec![text("why", why)]),
         Notice::Fault { id, text: t, .. } => (
-            Some("fault"),
+            "fault",
             format!("fault {id}: {t}"),
             vec![text("id", id), text("text", t)],
         ),
         Notice::Cure { cure, text: why } => (
-            Some("cure"),
+            "cure",
             format!("cure {cure}: {why}"),
             vec![text("cure", &cure.to_string()), text("why", why)],
         ),
         Notice::Done { cure, result } => {
-            let line = match result {
-                Ok(t) => format!("done {cure}: {t}"),
-                Err(t) => format!("failed {cure}: {t}"),
-            };
-            (None, line, vec![])
+            let (name, Ok(t) | Err(t)) = (if result.is_ok() { "done" } else { "failed" }, result);
+            (
+                name,
+                format!("{name} {cure}: {t}"),
+                vec![text("cure", &cure.to_string()), text("result", t)],
+            )
         }
-        Notice::Well => (None, "nothing is wrong".into(), vec![]),
+        Notice::Well => ("well", "nothing is wrong".into(), vec![]),
         Notice::Healed { seconds, text: t } => (
-            Some("healed"),
+            "healed",
             format!("well again after {seconds:.1} s ({t})"),
             vec![
                 ("seconds".to_string(), Value::Double(*seconds)),
@@ -54,7 +58,7 @@ fn raw(notice: &Notice) -> (Option<&'static str>, String, Table) {
             verdict,
             evidence,
         } => (
-            Some("uplink"),
+            "uplink",
             format!("uplink {name} {family} is {verdict}: {evidence}"),
             vec![
                 text("uplink", name),
@@ -64,16 +68,16 @@ fn raw(notice: &Notice) -> (Option<&'static str>, String, Table) {
             ],
         ),
         Notice::Leaving { name } => (
-            None,
+            "leaving",
             format!("moving peers off {name}, which is metered"),
-            vec![],
+            vec![text("uplink", name)],
         ),
-        Notice::Waiting(why) => (None, format!("waiting: {why}"), vec![]),
+        Notice::Waiting(why) => ("waiting", format!("waiting: {why}"), vec![text("why", why)]),
         Notice::Drill { uplink, text: t } => (
-            Some("drill"),
+            "drill",
             format!("drill of {uplink}: {t}"),
             vec![text("uplink", uplink), text("text", t)],
         ),
-        Notice::Remark(text) => (None, text.clone(), vec![]),
+        Notice::Remark(text) => ("remark", text.clone(), vec![]),
     }
 }

@@ -130,12 +130,21 @@ impl LocalApi {
     /// # Errors
     /// As any call; the peers that came before it were handed over.
     pub async fn each_peer(&self, mut each: impl FnMut(Peer)) -> Result<(), Error> {
+        self.each_peer_json(&mut |peer| each(Peer::from_json(peer)))
+            .await
+    }
+
+    /// As [`each_peer`](Self::each_peer), with all that tailscaled says of it.
+    ///
+    /// # Errors
+    /// As [`each_peer`](Self::each_peer).
+    pub async fn each_peer_json(&self, each: &mut dyn FnMut(&Value)) -> Result<(), Error> {
         let path = "status?peers=true";
         let mut cutter = Cutter::default();
         let take = |data: &[u8]| {
             cutter.feed(data, |piece| {
-                let peer = serde_json::from_slice(piece);
-                each(Peer::from_json(&peer.unwrap_or_default()));
+                let peer: Result<Value, _> = serde_json::from_slice(piece);
+                each(&peer.unwrap_or_default());
             });
             Ok(())
         };
@@ -223,6 +232,14 @@ impl LocalApi {
             // 404: built without it.
             Some(status) => Err(Error::from_status(status, "no bus".into())),
         }
+    }
+
+    /// What a path answers, as it is: `status?peers=false`, `prefs`.
+    ///
+    /// # Errors
+    /// As any call.
+    pub async fn get(&self, path: &str) -> Result<Value, Error> {
+        self.json(Method::Get, path).await
     }
 
     async fn json(&self, method: Method, path: &str) -> Result<Value, Error> {

@@ -55,7 +55,8 @@ calls() {
 
 # shellcheck disable=SC1090 # made above
 . "$script"
-expect "extra commands" "extra_command check" "$(cat "$CALLS")"
+expect "extra commands" "extra_command check
+extra_command report" "$(cat "$CALLS")"
 expect "procd" "1" "$USE_PROCD"
 # tailscale's script has START=80.
 [ "$START" -gt 80 ] || expect "order" "after 80" "$START"
@@ -115,6 +116,7 @@ validation validate_main
 uci_load_validate tailover tailover main " "$(calls service_triggers)"
 expect "status" "status" "$(calls status_service)"
 expect "check" "check --json" "$(calls check --json)"
+expect "report" "report --mask" "$(calls report --mask)"
 
 stub "$WORK/tailover" "exit 4"
 expect "the exit code of check" "check

@@ -1,9 +1,12 @@
 //! The real binary of tailover on an ubusd: the hotplug call, the daemon's object, ubusd's return.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use smol::LocalExecutor;
@@ -142,6 +145,133 @@ fn hotplug_hands_over_action_interface_device_and_firstconnect() {
             assert!(output.status.success());
         }
     }));
+}
+
+/// `tailover watch`, whose lines can be waited on.
+struct Watch {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Watch {
+    fn start(bus: &Bus, binary: &Path) -> Watch {
+        let mut command = bus.command(binary, "watch");
+        let piped = command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = piped.spawn().expect("the binary runs");
+        let out = child.stdout.take().expect("piped");
+        let (tell, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                let _ = tell.send(line);
+            }
+        });
+        Watch { child, lines }
+    }
+
+    /// Waits for a line with this text among those that have not come yet; gives those that came.
+    fn says(&self, text: &str) -> Vec<String> {
+        let end = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!("nobody said '{text}': {seen:#?}");
+            };
+            let found = line.contains(text);
+            seen.push(line);
+            if found {
+                return seen;
+            }
+        }
+    }
+
+    /// Has the daemon read its file until the watch tells of it: nobody says when it has subscribed.
+    fn hears_of_a_reload(&self, daemon: &Child) {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            send(daemon, "HUP");
+            while let Ok(line) = self.lines.recv_timeout(Duration::from_millis(200)) {
+                if line.contains("the configuration was read again") {
+                    return;
+                }
+            }
+        }
+        panic!("nothing is told");
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A daemon that ends with the test, however that ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn send(child: &Child, signal: &str) {
+    let pid = child.id().to_string();
+    let kill = Command::new("kill").args(["-s", signal, &pid]).status();
+    assert!(kill.expect("kill runs").success());
+}
+
+#[test]
+fn a_watch_tells_what_the_daemon_does_and_when_it_and_ubusd_go_and_come() {
+    if !inside("a_watch_tells_what_the_daemon_does_and_when_it_and_ubusd_go_and_come") {
+        return;
+    }
+    let Some(binary) = tailover() else {
+        return;
+    };
+    let mut bus = Bus::start("watch");
+    let mut watch = Watch::start(&bus, &binary);
+    let first = watch.says("the daemon does not run");
+    // The day, then the time of day before each line.
+    assert_eq!(first.len(), 2, "{first:?}");
+    let day: Vec<&str> = first[0].split('-').collect();
+    assert!(day.len() == 3 && first[0].len() == 10, "{first:?}");
+    let time = first[1].split(' ').next().expect("a time");
+    assert!(
+        time.len() == 8 && time.matches(':').count() == 2,
+        "{first:?}"
+    );
+    let start = || {
+        let mut command = bus.command(&binary, "run");
+        let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
+        Running(quiet.spawn().expect("the binary runs"))
+    };
+    let mut daemon = start();
+    watch.says("the daemon is there: ");
+    watch.hears_of_a_reload(&daemon.0);
+    daemon.0.kill().expect("it is killed");
+    daemon.0.wait().expect("its end");
+    watch.says("the daemon has ended");
+    daemon = start();
+    watch.says("the daemon is there: ");
+    bus.kill();
+    watch.says("ubusd cannot be asked");
+    bus.ubusd = Bus::spawn(&bus.socket());
+    watch.hears_of_a_reload(&daemon.0);
+    send(&watch.child, "INT");
+    let end = watch.child.wait().expect("its end");
+    assert_eq!(end.signal(), Some(2), "Ctrl-C ends it");
+    let mut command = bus.command(&binary, "watch");
+    let mut unread = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    drop(unread.stdout.take());
+    assert!(unread.wait().expect("its end").success(), "nobody reads");
+    send(&daemon.0, "TERM");
+    assert!(daemon.0.wait().expect("its end").success());
 }
 
 /// Runs the named test again inside a new network namespace. `true` in the one inside.

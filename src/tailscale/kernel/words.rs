@@ -9,7 +9,7 @@ pub(super) fn line(one: &str, many: &str, of: &str, members: Vec<String>) -> Opt
     let named = members.iter().take(NAMED).cloned();
     let mut named = named.collect::<Vec<_>>().join(", ");
     if count > NAMED {
-        named.push_str(", …");
+        named.push_str(", ...");
     }
     match count {
         0 => None,
