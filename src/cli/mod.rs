@@ -5,6 +5,7 @@ mod client;
 mod drill;
 mod history;
 mod hotplug;
+mod metrics;
 mod recover;
 mod run;
 mod status;
@@ -54,6 +55,7 @@ enum Command {
     Recover(recover::Recover),
     Drill(drill::Drill),
     History(history::History),
+    Metrics(metrics::Metrics),
     Cleanup(cleanup::Cleanup),
 }
 
@@ -84,6 +86,7 @@ pub fn main(args: &[String]) -> u8 {
         Some(Command::Recover(c)) => c.go(file),
         Some(Command::Drill(c)) => c.go(file),
         Some(Command::History(c)) => c.go(file),
+        Some(Command::Metrics(c)) => c.go(file),
         Some(Command::Cleanup(c)) => c.go(file),
         None => {
             eprintln!("tailover: say what to do; `tailover --help` lists the commands");

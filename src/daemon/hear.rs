@@ -136,6 +136,7 @@ impl Daemon {
         match call.method.as_str() {
             "status" => self.reply(call, view::status(&self.core, self.now())),
             "history" => self.reply(call, self.history()),
+            "metrics" => call.reply(metrics::families(&self.core, &self.tally, self.now())),
             "check" => self.answer_check(call),
             "recover" => {
                 let force = call.data.get("force").and_then(Value::bool) == Some(true);

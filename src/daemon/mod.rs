@@ -33,6 +33,7 @@ use crate::core::{
 };
 use crate::cure::steer::{self, Place};
 use crate::cure::{leave, mend, restart, tailscaled};
+use crate::metrics::{self, Tally};
 use crate::net::nftables;
 use crate::net::rtnetlink::{Client as Netlink, Error as NetlinkError, Monitor};
 use crate::net::socket::Egress;
@@ -182,6 +183,7 @@ struct Daemon {
     /// Who is told how far a dry run is, and the scopes whose verdict was told.
     progress: Option<Progress>,
     judged: Vec<Scope>,
+    tally: Tally,
 }
 
 /// Takes a line for people about each step of a check.
@@ -345,6 +347,7 @@ impl Daemon {
             told_no_nft: false,
             progress: None,
             judged: Vec::new(),
+            tally: Tally::default(),
             settings,
         })
     }
@@ -453,6 +456,7 @@ impl Daemon {
                 Some(said) => self.hear(said),
                 None => self.feed(Input::Wake),
             }
+            self.tally.take(&self.core);
             self.keep_history();
         }
     }
