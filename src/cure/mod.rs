@@ -2,7 +2,7 @@
 
 pub mod leave;
 pub mod mend;
-mod program;
+pub mod program;
 pub mod restart;
 pub mod steer;
 pub mod tailscaled;

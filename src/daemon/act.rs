@@ -237,6 +237,7 @@ impl Daemon {
 
     fn tell(&mut self, notice: Notice) {
         self.tally.note(&notice);
+        self.hook(&notice);
         let (name, line, data) = words::words(&notice);
         match &notice {
             Notice::Fault { .. } | Notice::Waiting(_) => warn!(target: LOG, "{line}"),

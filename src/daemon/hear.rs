@@ -13,6 +13,13 @@ impl Daemon {
                     self.look_at_tailnet();
                 }
             }
+            Said::Hooked(ends) => {
+                for (count, more) in self.tally.hooks.iter_mut().zip(ends) {
+                    *count += more;
+                }
+                self.hooks.done();
+                self.run_hooks();
+            }
             Said::Interfaces(list) => {
                 if list != self.interfaces {
                     self.interfaces = list;

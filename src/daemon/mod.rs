@@ -2,6 +2,7 @@
 
 mod act;
 mod hear;
+mod hooks;
 mod journal;
 mod listen;
 mod look;
@@ -61,6 +62,7 @@ use crate::watch::tailnet::TailnetWatch;
 use crate::watch::targets::Targets;
 use crate::watch::uplinks::{self, Choice, Interface};
 
+use hooks::Hooks;
 use journal::Journal;
 
 /// What stands in brackets before each line of the log.
@@ -103,6 +105,9 @@ const PINS_LIMIT: Duration = Duration::from_secs(5);
 pub const DRILL_STAY: u64 = 30;
 pub const DRILL_STAY_MOST: u64 = 600;
 
+/// How long a hook may take to be gone once it was killed.
+const HOOKS_END: Duration = Duration::from_millis(500);
+
 /// How long ubusd may take to get our last words.
 const GOODBYE: Duration = Duration::from_millis(200);
 
@@ -144,6 +149,8 @@ enum Said {
     Signal(Signal),
     /// A look at tailscaled has ended.
     Looked(Box<Tailnet>),
+    /// The owner's programs have ended for one event.
+    Hooked(hooks::Ends),
 }
 
 /// Owns everything that lives as long as the process.
@@ -184,6 +191,7 @@ struct Daemon {
     progress: Option<Progress>,
     judged: Vec<Scope>,
     tally: Tally,
+    hooks: Hooks,
 }
 
 /// Takes a line for people about each step of a check.
@@ -348,6 +356,7 @@ impl Daemon {
             progress: None,
             judged: Vec::new(),
             tally: Tally::default(),
+            hooks: Hooks::new(hooks::DIR),
             settings,
         })
     }
@@ -442,6 +451,14 @@ impl Daemon {
             }
         }
         self.copy_journal(true);
+        if self.hooks.end() {
+            let ended = crate::net::socket::within(HOOKS_END, async {
+                while !matches!(self.inbox.recv().await, Ok(Said::Hooked(_)) | Err(_)) {}
+                Ok(())
+            });
+            // One that cannot be killed now ends with its own limit's thread: with us.
+            let _ = ended.await;
+        }
         if let Some(ubus) = &self.ubus {
             let last = crate::net::socket::within(GOODBYE, async { Ok(ubus.ping().await) });
             // A ubusd that does not answer now cannot be told anything.
