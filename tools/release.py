@@ -23,6 +23,7 @@ PLACES = [
     ("Cargo.toml", r'^\[package\]\nname = "tailover"\nversion = "'),
     ("Cargo.lock", r'^name = "tailover"\nversion = "'),
     ("openwrt/**/tailover/Makefile", r"^PKG_VERSION:="),
+    ("openwrt/**/tailover-monitoring/Makefile", r"^PKG_VERSION:="),
 ]
 VERSION = r"\d+\.\d+\.\d+"
 # Targets of the Makefile that make what is gathered, in this order, and the folders of target/ they use.

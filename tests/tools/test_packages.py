@@ -74,6 +74,21 @@ class Makefile(Folder):
         self.assertEqual((full.depends, mini.depends), (["ca-bundle"], []))
         self.assertTrue(full.preferred and not mini.preferred)
 
+    def test_the_scripts_for_monitoring_are_installed_and_nothing_else(self):
+        made = {each.name: each for each in recipe.scripts()}
+        names = [name for names in recipe.SCRIPTS.values() for name in names]
+        self.assertEqual(list(made), names)
+        files = recipe.ROOT / "openwrt/utils/tailover-monitoring/files"
+        shipped = {str(path.relative_to(files)) for path in files.rglob("*") if path.is_file()}
+        installed = {file.path: file for each in made.values() for file in each.files}
+        self.assertEqual(set(installed), shipped)
+        for path, file in installed.items():
+            self.assertEqual(file.data, (files / path).read_bytes())
+            self.assertEqual(file.mode, 0o755 if "libexec" in path else 0o644, path)
+        for each in made.values():
+            self.assertTrue(each.for_all)
+            self.assertIn("tailover", each.depends)
+
     def test_an_unknown_command_in_it_is_found(self):
         broken = self.folder / "net/tailover"
         shutil.copytree(recipe.FEED, broken)
@@ -131,6 +146,17 @@ class Ipk(Folder):
         self.assertEqual(int(fields["Installed-Size"]), size)
         for script in ("postinst", "prerm", "postinst-pkg", "prerm-pkg"):
             self.assertTrue(os.access(control / script, os.X_OK), script)
+
+
+    def test_a_package_of_scripts_is_for_all(self):
+        for made in recipe.scripts():
+            self.assertEqual(ipk.name(made, "mips_24kc"), f"{made.name}_{recipe.version()}-r1_all.ipk")
+            data = ipk.make(made, "mips_24kc")
+            self.assertEqual(data, ipk.make(made, "x86_64"))
+            with tarfile.open(fileobj=io.BytesIO(data)) as outer:
+                control = gzip.decompress(outer.extractfile("./control.tar.gz").read())
+            self.assertIn(b"\nArchitecture: all\n", control)
+            self.assertIn(b"\nSource: feeds/packages/utils/tailover-monitoring\n", control)
 
 
 OPKG = shutil.which("opkg")

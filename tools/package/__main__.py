@@ -3,11 +3,12 @@
     python3 tools/package ipk|apk|feed [--target TARGET] [--variant full|mini] [--out FOLDER]
     python3 tools/package dist [--out FOLDER]
 
-The static binaries come from target/static (tools/static.sh), the rest from openwrt/net/tailover.
+The static binaries come from target/static (tools/static.sh), the rest from openwrt.
 Times within are SOURCE_DATE_EPOCH, or those of the last commit: built twice, the bytes are the same.
 """
 
 import argparse
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -43,11 +44,12 @@ def _run(said):
     out = said.out or recipe.ROOT / "target/packages" / said.target
     kinds = {"ipk": [ipk], "apk": [apk], "feed": [ipk, apk]}[said.what]
     programs = targets.programs(said.target, said.variant)
-    package = recipe.read(programs, {"full": "tailover", "mini": "tailover-mini"}[said.variant])
+    packages = [recipe.read(programs, {"full": "tailover", "mini": "tailover-mini"}[said.variant])]
+    packages += recipe.scripts()
     for arch in targets.arches(said.target):
         folder = out / arch
         folder.mkdir(parents=True, exist_ok=True)
-        for kind in kinds:
+        for kind, package in itertools.product(kinds, packages):
             file = folder / kind.name(package, arch)
             file.write_bytes(kind.make(package, arch))
             yield f"package: {file}, {file.stat().st_size} bytes"

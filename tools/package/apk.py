@@ -40,9 +40,10 @@ def make(package, arch):
         "name": package.name,
         "version": package.version,
         "description": " ".join(package.description.split()),
-        "arch": arch,
+        # apk's word for it (include/package-pack.mk).
+        "arch": "noarch" if package.for_all else arch,
         "license": package.license,
-        "origin": "feeds/packages/net/tailover",
+        "origin": f"feeds/packages/{package.folder}",
         "maintainer": package.maintainer,
         "url": package.url,
         "installed-size": sum(len(data) for _, data in files.values()),

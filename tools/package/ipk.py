@@ -21,7 +21,7 @@ _SKIP = '[ "${IPKG_NO_SCRIPT}" = "1" ] && exit 0\n'
 
 def name(package, arch):
     """The file's name."""
-    return f"{package.name}_{package.version}_{arch}.ipk"
+    return f"{package.name}_{package.version}_{_arch(package, arch)}.ipk"
 
 
 def make(package, arch):
@@ -49,6 +49,10 @@ def make(package, arch):
     return _gzip(_tar(parts, times, []))
 
 
+def _arch(package, arch):
+    return "all" if package.for_all else arch
+
+
 def _control(package, arch, size):
     fields = {
         "Package": package.name,
@@ -56,8 +60,8 @@ def _control(package, arch, size):
         "Depends": ", ".join(package.depends),
         "Conflicts": ", ".join(package.conflicts),
         "Provides": ", ".join(package.provides),
-        "Source": "feeds/packages/net/tailover",
-        "SourceName": "tailover",
+        "Source": f"feeds/packages/{package.folder}",
+        "SourceName": package.folder.split("/")[1],
         "License": package.license,
         "LicenseFiles": "LICENSE",
         "Section": package.section,
@@ -65,7 +69,7 @@ def _control(package, arch, size):
         "SourceDateEpoch": str(package.epoch),
         "URL": package.url,
         "Maintainer": package.maintainer,
-        "Architecture": arch,
+        "Architecture": _arch(package, arch),
         "Installed-Size": str(size),
     }
     lines = [f"{key}: {value}" for key, value in fields.items() if value]

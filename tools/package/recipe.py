@@ -1,6 +1,6 @@
-"""What a package holds, read from the feed's Makefile: its fields, scripts and files.
+"""What a package holds, read from the feed's Makefiles: its fields, scripts and files.
 
-GNU make evaluates openwrt/net/tailover/Makefile in a stand-in for OpenWrt's build tree
+GNU make evaluates openwrt/net/tailover/Makefile and that of the scripts for monitoring in a stand-in for OpenWrt's build tree
 (tools/openwrt) and carries out its install steps; so there is one description of the package.
 """
 
@@ -14,6 +14,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FEED = ROOT / "openwrt/net/tailover"
+# Packages of scripts, the same on every CPU: their folder in the feed, and their names.
+SCRIPTS = {
+    "utils/tailover-monitoring": ("prometheus-node-exporter-lua-tailover", "tailover-collectd"),
+}
 STAND_IN = ROOT / "tools/openwrt"
 PROGRAMS = ("tailover", "tailover-fetch")
 
@@ -58,6 +62,10 @@ class Package:
     preferred: bool
     # Seconds since 1970, for all times in the package.
     epoch: int
+    # It runs on every CPU.
+    for_all: bool = False
+    # Its folder in the feed.
+    folder: str = "net/tailover"
 
     @property
     def folders(self):
@@ -68,15 +76,16 @@ class Package:
         return sorted(found)
 
 
-def make(goal, *variables):
+def make(goal, *variables, feed=None):
     """Runs the feed's Makefile in the stand-in; returns what it prints."""
-    command = ["make", "-s", "--no-print-directory", "-C", FEED, f"TOPDIR={STAND_IN}"]
+    feed = feed or FEED
+    command = ["make", "-s", "--no-print-directory", "-C", feed, f"TOPDIR={STAND_IN}"]
     command += [f"INCLUDE_DIR={STAND_IN / 'include'}", *variables, goal]
     # Not the variables of a make that has called this one.
     clean = {key: value for key, value in os.environ.items() if "MAKE" not in key}
     done = subprocess.run(list(map(str, command)), env=clean, capture_output=True, text=True)
     if done.returncode != 0:
-        raise Wrong(f"{FEED / 'Makefile'}: {done.stderr.strip()}")
+        raise Wrong(f"{feed / 'Makefile'}: {done.stderr.strip()}")
     return done.stdout
 
 
@@ -91,7 +100,17 @@ def read(programs, name):
         return _staged(Path(scratch) / name)
 
 
-def _staged(folder):
+def scripts():
+    """The packages that need no programs."""
+    packages = []
+    for folder, names in SCRIPTS.items():
+        with tempfile.TemporaryDirectory() as scratch:
+            make("stage", f"OUT={scratch}", feed=ROOT / "openwrt" / folder)
+            packages += [_staged(Path(scratch) / name, folder) for name in names]
+    return packages
+
+
+def _staged(folder, of="net/tailover"):
     field = {file.name: file.read_text().strip() for file in (folder / "fields").iterdir()}
     root = folder / "root"
     files = []
@@ -124,6 +143,8 @@ def _staged(folder):
         files=sorted(files, key=lambda file: file.path),
         preferred=field["DEFAULT_VARIANT"] == "1",
         epoch=epoch(),
+        for_all=field["PKGARCH"] == "all",
+        folder=of,
     )
 
 
@@ -145,7 +166,8 @@ def version():
 
 
 def check_version():
-    """Raises Wrong unless the feed's Makefile has Cargo.toml's version."""
-    told = re.search(r"^PKG_VERSION:=(.*)$", (FEED / "Makefile").read_text(), re.MULTILINE)[1]
-    if told != version():
-        raise Wrong(f"PKG_VERSION is {told} in {FEED / 'Makefile'}, and {version()} in Cargo.toml")
+    """Raises Wrong unless the feed's Makefiles have Cargo.toml's version."""
+    for folder in (FEED, *(ROOT / "openwrt" / name for name in SCRIPTS)):
+        told = re.search(r"^PKG_VERSION:=(.*)$", (folder / "Makefile").read_text(), re.MULTILINE)[1]
+        if told != version():
+            raise Wrong(f"PKG_VERSION is {told} in {folder / 'Makefile'}, and {version()} in Cargo.toml")

@@ -1,7 +1,7 @@
 # BuildPackage as `stage`: the package's files, and its metadata as one file for each field, in OUT/NAME.
 
 PKG_BUILD_DIR?=$(OUT)/build
-STAGED_FIELDS:=TITLE SECTION DEPENDS PROVIDES CONFLICTS USERID VARIANT DEFAULT_VARIANT URL
+STAGED_FIELDS:=TITLE SECTION DEPENDS PROVIDES CONFLICTS USERID VARIANT DEFAULT_VARIANT URL PKGARCH
 STAGED_TEXTS:=description conffiles preinst postinst prerm postrm
 PACKAGES:=
 
