@@ -299,6 +299,35 @@ fn hooks(folder: &Path) {
     }
 }
 
+fn way(uplink: &str) -> Json {
+    json!({ "uplink": uplink, "family": "ipv4" })
+}
+
+/// A daemon that has found both uplinks open and the tailnet well.
+fn well(bus: &Bus, binary: &Path) -> Daemon {
+    let config = bus.folder.join("config");
+    let more = format!(
+        "\tlist target 'derp'\n\tlist target 'tcp:{TARGET}'\n\tlist external_ip 'off'\n\toption probe_timeout '0.5'\n\
+         \toption tcp_timeout '1'\n\toption settle '0'\n\tlist metered 'wanb'\n"
+    );
+    let text = fs::read_to_string(&config).expect("the configuration") + &more;
+    fs::write(&config, text).expect("a written configuration");
+    localapi(&bus.folder.join("tailscaled.sock"));
+    let daemon = Daemon::start(bus.command(binary, "run"));
+    let (wan4, wanb4) = (way("wan"), way("wanb"));
+    until("the tailnet is well", || {
+        bus.status().is_some() && {
+            let now = ask(bus, "metrics");
+            let open = |way: &Json| value(&now, "uplink_verdict", way.clone()) == "open";
+            value(&now, "tailnet_connected", json!({})) == 1.0
+                && value(&now, "stage", json!({})) == "quiet"
+                && open(&wan4)
+                && open(&wanb4)
+        }
+    });
+    daemon
+}
+
 #[test]
 fn a_failover_is_logged_counted_and_told_to_hooks() {
     if !inside("a_failover_is_logged_counted_and_told_to_hooks") {
@@ -309,28 +338,9 @@ fn a_failover_is_logged_counted_and_told_to_hooks() {
     };
     let isp = Isp::start();
     let bus = Bus::start("failover");
-    let config = bus.folder.join("config");
-    let more = format!(
-        "\tlist target 'derp'\n\tlist target 'tcp:{TARGET}'\n\tlist external_ip 'off'\n\toption probe_timeout '0.5'\n\
-         \toption tcp_timeout '1'\n\toption settle '0'\n\tlist metered 'wanb'\n"
-    );
-    let text = fs::read_to_string(&config).expect("the configuration") + &more;
-    fs::write(&config, text).expect("a written configuration");
     hooks(&bus.folder);
-    localapi(&bus.folder.join("tailscaled.sock"));
-    let mut daemon = Daemon::start(bus.command(&binary, "run"));
-    let wan4 = json!({ "uplink": "wan", "family": "ipv4" });
-    let wanb4 = json!({ "uplink": "wanb", "family": "ipv4" });
-    until("the tailnet is well", || {
-        bus.status().is_some() && {
-            let now = ask(&bus, "metrics");
-            let open = |way: &Json| value(&now, "uplink_verdict", way.clone()) == "open";
-            value(&now, "tailnet_connected", json!({})) == 1.0
-                && value(&now, "stage", json!({})) == "quiet"
-                && open(&wan4)
-                && open(&wanb4)
-        }
-    });
+    let mut daemon = well(&bus, &binary);
+    let (wan4, wanb4) = (way("wan"), way("wanb"));
     let before = ask(&bus, "metrics");
     assert_eq!(value(&before, "uplink_in_use", wan4.clone()), 1.0);
     assert_eq!(value(&before, "steered", json!({ "family": "ipv4" })), 0.0);
@@ -496,4 +506,62 @@ fn monotonic(before: &Json, after: &Json) {
     for (name, value) in before {
         assert!(after.get(&name).is_some_and(|now| *now >= value), "{name}");
     }
+}
+
+/// A measurement, for docs/monitoring.md: what a scrape costs the daemon, and how long a caller waits.
+///
+///     TAILOVER=target/static/tailover cargo test -p tailover-lab-doubles --test failover -- \
+///         --ignored --nocapture --exact what_a_scrape_costs
+#[test]
+#[ignore = "a measurement"]
+fn what_a_scrape_costs() {
+    const SCRAPES: u32 = 2000;
+    const COMMANDS: u32 = 200;
+    let binary = std::env::var_os("TAILOVER").map(|path| fs::canonicalize(path).expect("a binary"));
+    if !inside("what_a_scrape_costs") {
+        return;
+    }
+    let binary = binary.or_else(tailover).expect("a binary");
+    let _isp = Isp::start();
+    let bus = Bus::start("cost");
+    let daemon = well(&bus, &binary);
+    let rss = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", daemon.child.id()));
+        let status = status.expect("its state");
+        let line = status.lines().find(|l| l.starts_with("VmRSS"));
+        line.unwrap_or_default().to_string()
+    };
+    // In hundredths of a second (proc(5), utime and stime).
+    let used = || {
+        let stat =
+            fs::read_to_string(format!("/proc/{}/stat", daemon.child.id())).expect("its state");
+        let (_, rest) = stat.rsplit_once(") ").expect("its fields");
+        let fields: Vec<u64> = rest.split(' ').filter_map(|f| f.parse().ok()).collect();
+        // The first field after the name is no number.
+        fields.get(10..12).expect("its times").iter().sum::<u64>()
+    };
+    println!("before: {}", rss());
+    ask(&bus, "metrics");
+    println!("after one scrape: {}", rss());
+    let (ticks, began) = (used(), Instant::now());
+    for _ in 0..SCRAPES {
+        ask(&bus, "metrics");
+    }
+    let (ticks, waited) = (used() - ticks, began.elapsed() / SCRAPES);
+    let cost = ticks as f64 * 10.0 / f64::from(SCRAPES);
+    println!(
+        "{SCRAPES} scrapes: {cost:.3} ms of the daemon's time, {waited:?} until the answer, each"
+    );
+    println!("after: {}", rss());
+    let mut times: Vec<_> = (0..COMMANDS)
+        .map(|_| {
+            let began = Instant::now();
+            command_text(&bus, &binary, 0);
+            began.elapsed()
+        })
+        .collect();
+    times.sort();
+    let of = |n: usize| times.get(n).expect("a time");
+    let (least, median, most) = (of(0), of(times.len() / 2), of(times.len() - 1));
+    println!("{COMMANDS} runs of `tailover metrics`: median {median:?}, {least:?} to {most:?}");
 }
