@@ -455,3 +455,64 @@ fn unix(age: Time) -> f64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0.0, |now| now.saturating_sub(age).as_secs_f64().round())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{Cure, Fault};
+
+    fn second(n: u64) -> Time {
+        Duration::from_secs(n)
+    }
+
+    #[test]
+    fn names_that_are_made_up_do_not_grow_the_list() {
+        let mut tally = Tally::default();
+        for n in 0..1000 {
+            let sent = tally.round(&format!("ppp{n}"), Effort::Beat);
+            sent.set((sent.get().0 + 1, 0));
+        }
+        tally.round("ppp0", Effort::Burst);
+        assert_eq!(tally.probes.len(), UPLINKS + 1);
+        let first = tally.probes.first().expect("the first");
+        assert_eq!((first.rounds, first.sent.get().0), ([1, 0, 1], 1));
+        let last = tally.probes.last().expect("the others");
+        let beyond = 1000 - UPLINKS as u64;
+        assert_eq!(last.uplink, OTHERS);
+        assert_eq!((last.rounds, last.sent.get().0), ([beyond, 0, 0], beyond));
+    }
+
+    #[test]
+    fn each_cure_and_fault_has_its_count() {
+        let mut tally = Tally::default();
+        let ways = Family::BOTH.map(Cure::Steer);
+        let others = [Cure::Nudge, Cure::Renew, Cure::Mend, Cure::Restart];
+        for cure in ways.into_iter().chain(others) {
+            for result in [Ok(String::new()), Err(String::new()), Err(String::new())] {
+                tally.note(&Notice::Done { cure, result });
+            }
+        }
+        assert_eq!(tally.cures, [[2, 4], [1, 2], [1, 2], [1, 2], [1, 2]]);
+        for id in fault::IDS {
+            let text = String::new();
+            tally.note(&Notice::Fault {
+                id,
+                text,
+                curable: false,
+            });
+        }
+        assert_eq!(tally.faults, [1; fault::IDS.len()]);
+    }
+
+    #[test]
+    fn a_drill_and_a_way_back_are_no_outage_nor_is_a_look_without_a_fault() {
+        for origin in Origin::ALL {
+            let mut e = Episode::new(second(10), origin, String::new());
+            assert_eq!(outage(&e, second(15)), Duration::ZERO, "{origin:?}");
+            e.name(&Fault::DaemonGone);
+            let none = matches!(origin, Origin::Drill | Origin::Return);
+            let wanted = if none { 0 } else { 5 };
+            assert_eq!(outage(&e, second(15)), second(wanted), "{origin:?}");
+        }
+    }
+}
