@@ -43,13 +43,15 @@ def samples(families):
 class Reader(unittest.TestCase):
     def test_what_is_not_openmetrics_is_refused(self):
         good = ("# TYPE a counter\n# HELP a What.\na_total{x=\"1\"} 1\n# TYPE b_seconds gauge\n"
-                "# UNIT b_seconds seconds\nb_seconds 0.5\n# TYPE s stateset\ns{s=\"x\"} 1\ns{s=\"y\"} 0\n# EOF\n")
+                "# UNIT b_seconds seconds\nb_seconds 0.5\n"
+                "# TYPE s stateset\ns{s=\"x\"} 1\ns{s=\"y\"} 0\n# EOF\n")
         self.assertEqual(len(openmetrics.read(good)), 3)
         for before, after in [
             ("# EOF\n", ""), ("# EOF\n", "# EOF\n\n"), ("a_total{", "a{"), ("counter", "count"),
             ("} 1\n# TYPE b", "} -1\n# TYPE b"), ("UNIT b_seconds seconds", "UNIT b_seconds bytes"),
             ('x="1"', 'x="1",x="2"'), ('x="1"', 'x="\\q"'), ('x="1"', "x=1"), ("0.5", "much"),
-            ("s{s=\"y\"} 0", "s{s=\"y\"} 2"), ("s{s=\"y\"} 0", "s{s=\"x\"} 1"), ("# HELP a What.\n", "# what\n"),
+            ("s{s=\"y\"} 0", "s{s=\"y\"} 2"), ("s{s=\"y\"} 0", "s{s=\"x\"} 1"),
+            ("# HELP a What.\n", "# what\n"),
             ("b_seconds 0.5\n", "b_seconds 0.5\na_total 3\n"), ("# TYPE s stateset", "# TYPE a stateset"),
             ("# TYPE s stateset\n", "# TYPE s stateset\n# TYPE s stateset\n"),
             ("# TYPE b_seconds gauge", "# TYPE a_total gauge\na_total 1\n# TYPE b_seconds gauge"),
@@ -203,7 +205,8 @@ class Dashboard(unittest.TestCase):
         taken = set()
         for panel in self.board["panels"]:
             at = panel["gridPos"]
-            cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+            columns, rows = range(at["x"], at["x"] + at["w"]), range(at["y"], at["y"] + at["h"])
+            cells = {(x, y) for x in columns for y in rows}
             self.assertLessEqual(at["x"] + at["w"], 24)
             self.assertFalse(cells & taken, panel["title"])
             taken |= cells

@@ -1,7 +1,8 @@
 """What a package holds, read from the feed's Makefiles: its fields, scripts and files.
 
-GNU make evaluates openwrt/net/tailover/Makefile and that of the scripts for monitoring in a stand-in for OpenWrt's build tree
-(tools/openwrt) and carries out its install steps; so there is one description of the package.
+GNU make evaluates openwrt/net/tailover/Makefile and that of the scripts for monitoring in a stand-in
+for OpenWrt's build tree (tools/openwrt) and carries out their install steps; so there is one
+description of each package.
 """
 
 import os
