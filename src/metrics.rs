@@ -260,21 +260,18 @@ fn tailnet(page: &mut Page, core: &Core) {
 
 fn events(page: &mut Page, core: &Core, tally: &Tally, now: Time) {
     let is = |id: &str| core.faults().iter().any(|f| f.id() == id);
-    let present = fault::IDS.map(|id| sample(&[("fault", id)], truth(is(id))));
-    page.add(
-        "fault",
-        GAUGE,
-        "1 while the fault is present.",
-        present.into(),
-    );
-    let named = fault::IDS.iter().zip(tally.faults);
-    let named = named.map(|(id, n)| sample(&[("fault", id)], n as f64));
-    page.add("faults", COUNTER, "Faults named.", named.collect());
+    let (mut present, mut named) = (Vec::new(), Vec::new());
+    for (id, n) in fault::IDS.iter().zip(&tally.faults) {
+        present.push(sample(&[("fault", id)], truth(is(id))));
+        named.push(sample(&[("fault", id)], *n as f64));
+    }
+    page.add("fault", GAUGE, "1 while the fault is present.", present);
+    page.add("faults", COUNTER, "Faults named.", named);
     let mut ended = Vec::new();
-    for (origin, row) in Origin::ALL.iter().zip(tally.episodes) {
+    for (origin, row) in Origin::ALL.iter().zip(&tally.episodes) {
         for (outcome, n) in Outcome::ALL.iter().zip(row) {
             let labels = [("trigger", origin.word()), ("outcome", outcome.word())];
-            ended.push(sample(&labels, n as f64));
+            ended.push(sample(&labels, *n as f64));
         }
     }
     page.add("episodes", COUNTER, "Episodes that have ended.", ended);
@@ -318,9 +315,9 @@ fn events(page: &mut Page, core: &Core, tally: &Tally, now: Time) {
 
 fn work(page: &mut Page, core: &Core, tally: &Tally, now: Time) {
     let mut cures = Vec::new();
-    for (cure, row) in CURES.iter().zip(tally.cures) {
+    for (cure, row) in CURES.iter().zip(&tally.cures) {
         for (result, n) in RESULTS.iter().zip(row) {
-            cures.push(sample(&[("cure", cure), ("result", result)], n as f64));
+            cures.push(sample(&[("cure", cure), ("result", result)], *n as f64));
         }
     }
     page.add(
@@ -346,8 +343,8 @@ fn work(page: &mut Page, core: &Core, tally: &Tally, now: Time) {
     let (mut rounds, mut datagrams, mut bytes) = (vec![], vec![], vec![]);
     for p in &tally.probes {
         let uplink = ("uplink", p.uplink.as_str());
-        for ((_, effort), n) in EFFORTS.iter().zip(p.rounds) {
-            rounds.push(sample(&[uplink, ("effort", effort)], n as f64));
+        for ((_, effort), n) in EFFORTS.iter().zip(&p.rounds) {
+            rounds.push(sample(&[uplink, ("effort", effort)], *n as f64));
         }
         let (sent, length) = p.sent.get();
         datagrams.push(sample(&[uplink], sent as f64));
@@ -361,8 +358,8 @@ fn work(page: &mut Page, core: &Core, tally: &Tally, now: Time) {
         datagrams,
     );
     page.add("probe_datagram_bytes", COUNTER, "Their IP packets.", bytes);
-    let hooks = HOOKS.iter().zip(tally.hooks);
-    let hooks = hooks.map(|(result, n)| sample(&[("result", result)], n as f64));
+    let hooks = HOOKS.iter().zip(&tally.hooks);
+    let hooks = hooks.map(|(result, n)| sample(&[("result", result)], *n as f64));
     page.add(
         "hook_runs",
         COUNTER,
@@ -421,7 +418,12 @@ fn sample(labels: &[(&str, &str)], value: f64) -> Value {
         .iter()
         .map(|(name, value)| text(name, value))
         .collect();
-    table.push(("value".into(), Value::Double(value)));
+    // Whole numbers as such, as readers print them.
+    let value = match value.fract() == 0.0 {
+        true => Value::I64(value as i64),
+        false => Value::Double(value),
+    };
+    table.push(("value".into(), value));
     Value::Table(table)
 }
 

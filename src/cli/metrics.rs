@@ -1,6 +1,6 @@
 //! `tailover metrics`: what the daemon counts and measures, as OpenMetrics text.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::path::Path;
 
 use argh::FromArgs;
@@ -60,7 +60,8 @@ fn text(answer: &Value) -> String {
                     let _ = write!(labels, "{label}=\"{}\",", escaped(value));
                 }
             }
-            let mut line = |more: &str, value: f64| {
+            // Not as f64: the code that prints one as briefly as can be is large, and serde_json has its own.
+            let mut line = |more: &str, value: &dyn Display| {
                 let all = format!("{labels}{more}");
                 let _ = match all.trim_end_matches(',') {
                     "" => writeln!(out, "{name}{suffix} {value}"),
@@ -68,13 +69,11 @@ fn text(answer: &Value) -> String {
                 };
             };
             match sample["state"].as_str() {
-                None => line("", sample["value"].as_f64().unwrap_or_default()),
+                None => line("", &sample["value"]),
                 Some(now) => {
                     for state in list(&family["states"]).iter().map(word) {
-                        line(
-                            &format!("{name}=\"{state}\""),
-                            f64::from(u8::from(state == now)),
-                        );
+                        let label = format!("{name}=\"{state}\"");
+                        line(&label, &u8::from(state == now));
                     }
                 }
             }
@@ -84,8 +83,15 @@ fn text(answer: &Value) -> String {
 }
 
 fn escaped(value: &str) -> String {
-    let value = value.replace('\\', "\\\\");
-    value.replace('"', "\\\"").replace('\n', "\\n")
+    let mut out = String::with_capacity(value.len());
+    for c in value.chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\\' | '"' => out.extend(['\\', c]),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 fn list(v: &Value) -> &[Value] {

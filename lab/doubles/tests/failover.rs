@@ -510,7 +510,7 @@ fn monotonic(before: &Json, after: &Json) {
 
 /// A measurement, for docs/monitoring.md: what a scrape costs the daemon, and how long a caller waits.
 ///
-///     TAILOVER=target/static/tailover cargo test -p tailover-lab-doubles --test failover -- \
+///     TAILOVER="$PWD/target/static/tailover" cargo test -p tailover-lab-doubles --test failover -- \
 ///         --ignored --nocapture --exact what_a_scrape_costs
 #[test]
 #[ignore = "a measurement"]

@@ -118,7 +118,7 @@ pub fn inside(test: &str) -> bool {
         command
             .args(way)
             .arg(&program)
-            .args(["--exact", test, "--nocapture"]);
+            .args(["--exact", test, "--nocapture", "--include-ignored"]);
         let status = command.env(INSIDE, "1").status().expect("unshare runs");
         assert!(status.success(), "inside the namespace: {status}");
         return false;
