@@ -259,70 +259,58 @@ impl Daemon {
             return;
         };
         let outbox = self.outbox.clone();
-        self.executor
-            .spawn(async move {
-                let ends = thread::run(LIMIT * (PROGRAMS as u32 + 1), work).await;
-                if let Err(e) = &ends {
-                    warn!(target: LOG, "hooks are not run: {e}");
-                }
-                // Nobody is left to tell once the loop has ended.
-                let _ = outbox.try_send(Said::Hooked(ends.unwrap_or_default()));
-            })
-            .detach();
+        let told = move |ends| {
+            // Nobody is left to tell once the loop has ended.
+            let _ = outbox.try_send(Said::Hooked(ends));
+        };
+        let none = told.clone();
+        // Each program has its limit, so nobody needs to watch the thread.
+        if let Err(e) = thread::start(move || told(work())) {
+            warn!(target: LOG, "hooks are not run: {e}");
+            none(Ends::default());
+        }
     }
 
     /// What the programs are told of an event; `None` for what is none.
     fn variables(&self, notice: &Notice) -> Option<Variables> {
         let (now, core) = (self.now(), &self.core);
-        let (name, more) = match notice {
-            Notice::Fault { id, text, .. } => (
-                "fault",
-                vec![
-                    ("TAILOVER_FAULT", id.to_string()),
-                    ("TAILOVER_TEXT", text.clone()),
-                ],
-            ),
-            Notice::Cure { cure, text } => (
-                "cure",
-                vec![
-                    ("TAILOVER_CURE", cure.word().to_string()),
-                    ("TAILOVER_TEXT", text.clone()),
-                ],
-            ),
-            Notice::Healed { seconds, text } => (
-                "healed",
-                vec![
-                    ("TAILOVER_SECONDS", format!("{seconds:.1}")),
-                    ("TAILOVER_OUTCOME", text.clone()),
-                ],
-            ),
-            _ => return None,
-        };
-        let mut all = vec![("TAILOVER_EVENT", name.to_string())];
-        all.extend(more);
+        let mut all = Vec::new();
+        let mut put = |name, value: &str| all.push((name, words::one_line(value)));
         let last = core.history().iter().next_back();
-        let episode = match notice {
-            Notice::Healed { .. } => last,
-            _ => core.episode(),
-        };
+        let mut episode = core.episode();
+        match notice {
+            Notice::Fault { id, text, .. } => {
+                put("TAILOVER_EVENT", "fault");
+                put("TAILOVER_FAULT", id);
+                put("TAILOVER_TEXT", text);
+            }
+            Notice::Cure { cure, text } => {
+                put("TAILOVER_EVENT", "cure");
+                put("TAILOVER_CURE", cure.word());
+                put("TAILOVER_TEXT", text);
+            }
+            Notice::Healed { seconds, text } => {
+                episode = last;
+                put("TAILOVER_EVENT", "healed");
+                put("TAILOVER_SECONDS", &format!("{seconds:.1}"));
+                put("TAILOVER_OUTCOME", text);
+            }
+            _ => return None,
+        }
         if let Some(e) = episode {
             let ids: Vec<&str> = e.faults.iter().map(|(id, _)| *id).collect();
-            all.push(("TAILOVER_FAULTS", ids.join(" ")));
-            all.push(("TAILOVER_TRIGGER", e.trigger.clone()));
+            put("TAILOVER_FAULTS", &ids.join(" "));
+            put("TAILOVER_TRIGGER", &e.trigger);
             let age = now.saturating_sub(e.began).as_secs_f64();
-            all.push(("TAILOVER_AGE", format!("{age:.1}")));
-            let drill = e.drill.is_some();
-            all.push(("TAILOVER_DRILL", u8::from(drill).to_string()));
+            put("TAILOVER_AGE", &format!("{age:.1}"));
+            put("TAILOVER_DRILL", if e.drill.is_some() { "1" } else { "0" });
         }
         let k = core.knowledge();
         if let Some(u) = Family::BOTH.iter().find_map(|f| k.path_uplink(*f)) {
-            all.push(("TAILOVER_UPLINK", u.name.clone()));
-            all.push(("TAILOVER_DEVICE", u.device.clone()));
+            put("TAILOVER_UPLINK", &u.name);
+            put("TAILOVER_DEVICE", &u.device);
         }
-        all.push(("TAILOVER_SENTENCE", view::sentence(core, now)));
-        for (_, value) in &mut all {
-            *value = words::one_line(value);
-        }
+        put("TAILOVER_SENTENCE", &view::sentence(core, now));
         Some(all)
     }
 }

@@ -452,11 +452,13 @@ impl Daemon {
         }
         self.copy_journal(true);
         if self.hooks.end() {
+            // Nothing but what is said wakes us any more.
+            self.wake = None;
             let ended = crate::net::socket::within(HOOKS_END, async {
-                while !matches!(self.inbox.recv().await, Ok(Said::Hooked(_)) | Err(_)) {}
+                while !matches!(self.next().await, Some(Said::Hooked(_)) | None) {}
                 Ok(())
             });
-            // One that cannot be killed now ends with its own limit's thread: with us.
+            // One that cannot be killed by then is left.
             let _ = ended.await;
         }
         if let Some(ubus) = &self.ubus {
