@@ -16,7 +16,8 @@ MIPS := mips-unknown-linux-musl
 
 # Every shell file, by its first line where the name does not tell.
 SCRIPTS := $(wildcard tools/*.sh tests/shell/*.sh tests/shell/lib/*.sh lab/*.sh lab/run) .ci/run \
-	openwrt/net/tailover/test.sh $(addprefix openwrt/net/tailover/files/etc/, init.d/tailover \
+	openwrt/net/tailover/test.sh openwrt/utils/tailover-monitoring/files/usr/libexec/tailover-collectd \
+	$(addprefix openwrt/net/tailover/files/etc/, init.d/tailover \
 	hotplug.d/iface/90-tailover hotplug.d/ntp/90-tailover uci-defaults/90-tailover)
 
 # The lab's Go parts are built with a Go that is new enough; OpenWrt's names are in sbin.

@@ -8,6 +8,7 @@ pub mod config;
 pub mod core;
 pub mod cure;
 pub mod daemon;
+pub mod metrics;
 pub mod net;
 pub mod tailscale;
 pub mod ubus;

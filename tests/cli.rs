@@ -98,7 +98,7 @@ fn version_and_help() {
     assert_eq!(code, 0);
     for command in [
         "run", "hotplug", "status", "check", "recover", "drill", "watch", "history", "report",
-        "cleanup",
+        "metrics", "cleanup",
     ] {
         assert!(
             help.contains(&format!("\n  {command} ")),
@@ -197,6 +197,17 @@ fn without_a_daemon_the_questions_are_code_3_and_say_so() {
         assert!(text.contains(&socket), "{words:?}: {text}");
         assert_eq!(text.lines().count(), 1, "one sentence: {text}");
     }
+}
+
+#[test]
+fn without_a_daemon_the_metrics_say_that_it_is_down() {
+    let folder = Folder::new("metrics");
+    let output = tailover(&folder.config(""), &["metrics"]).output();
+    let output = output.expect("the binary runs");
+    assert_eq!(output.status.code(), Some(3));
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert!(text.ends_with("\ntailover_up 0\n# EOF\n"), "{text}");
+    assert_eq!(text.matches("# TYPE").count(), 1, "{text}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ busybox busybox
 ping iputils-ping
 openssl openssl
 pgrep procps
+lua5.1 lua5.1
 python3 python3
 readelf binutils
 qemu-mips-static qemu-user-static

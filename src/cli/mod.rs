@@ -6,6 +6,7 @@ mod clock;
 mod drill;
 mod history;
 mod hotplug;
+mod metrics;
 mod recover;
 mod report;
 mod run;
@@ -82,6 +83,7 @@ enum Command {
     Watch(watch::Watch),
     History(history::History),
     Report(report::Report),
+    Metrics(metrics::Metrics),
     Cleanup(cleanup::Cleanup),
 }
 
@@ -114,6 +116,7 @@ pub fn main(args: &[String]) -> u8 {
         Some(Command::Watch(c)) => c.go(file),
         Some(Command::History(c)) => c.go(file),
         Some(Command::Report(c)) => c.go(file),
+        Some(Command::Metrics(c)) => c.go(file),
         Some(Command::Cleanup(c)) => c.go(file),
         None => {
             eprintln!("tailover: say what to do; `tailover --help` lists the commands");

@@ -25,12 +25,62 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    pub const ALL: [Outcome; 4] = [
+        Outcome::Healed,
+        Outcome::Passed,
+        Outcome::NotOurs,
+        Outcome::NeedsPerson,
+    ];
+
     pub fn word(self) -> &'static str {
         match self {
             Outcome::Healed => "healed",
             Outcome::Passed => "passed by itself",
             Outcome::NotOurs => "nothing to cure",
             Outcome::NeedsPerson => "needs a person",
+        }
+    }
+}
+
+/// What made tailover look, as a small set that can be counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Somebody told of a change: netifd, mwan3, a hotplug call, or tailover's own start.
+    Event,
+    /// The path moved or fell silent.
+    Path,
+    /// A better uplink was open for `hold`: the way back.
+    Return,
+    /// The uplink has a new public address.
+    Address,
+    /// What tailscaled does, or what the kernel holds of it.
+    Tailscaled,
+    /// The owner asked for it.
+    Owner,
+    /// The owner asked for a drill.
+    Drill,
+}
+
+impl Origin {
+    pub const ALL: [Origin; 7] = [
+        Origin::Event,
+        Origin::Path,
+        Origin::Return,
+        Origin::Address,
+        Origin::Tailscaled,
+        Origin::Owner,
+        Origin::Drill,
+    ];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Origin::Event => "event",
+            Origin::Path => "path",
+            Origin::Return => "return",
+            Origin::Address => "address",
+            Origin::Tailscaled => "tailscaled",
+            Origin::Owner => "owner",
+            Origin::Drill => "drill",
         }
     }
 }
@@ -94,6 +144,7 @@ impl Drill {
 #[derive(Clone, Debug)]
 pub struct Episode {
     pub began: Time,
+    pub origin: Origin,
     /// What made tailover look: an event, a silent path, a changed address.
     pub trigger: String,
     /// Identifier and sentence of each fault, in the order they were named.
@@ -107,9 +158,10 @@ pub struct Episode {
 }
 
 impl Episode {
-    pub fn new(now: Time, trigger: String) -> Episode {
+    pub fn new(now: Time, origin: Origin, trigger: String) -> Episode {
         Episode {
             began: now,
+            origin,
             trigger,
             faults: Vec::new(),
             acts: Vec::new(),

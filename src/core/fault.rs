@@ -56,6 +56,29 @@ pub enum Fault {
     Userspace,
 }
 
+/// The identifiers of all faults, but the one of a drill, which is none.
+pub const IDS: [&str; 19] = [
+    "F1-pinned-route",
+    "F2-stuck-control",
+    "F3-stale-paths",
+    "F4-lost-state",
+    "F5-conntrack-pin",
+    "daemon-gone",
+    "crash-loop",
+    "api-refuses",
+    "names-dead",
+    "tls-broken",
+    "mtu-black-hole",
+    "clock-wrong",
+    "other-hand",
+    "daemon-hung",
+    "outside-down",
+    "portal",
+    "control-down",
+    "needs-person",
+    "userspace-networking",
+];
+
 impl Fault {
     /// Stable identifier, as in `status --json`, the history and docs/faults.md.
     pub fn id(&self) -> &'static str {
@@ -228,5 +251,24 @@ impl std::fmt::Display for Fault {
                 "tailscaled runs with userspace networking and sets no mark; it cannot be steered",
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_has_every_identifier() {
+        let source = include_str!("fault.rs");
+        let (_, rest) = source.split_once("pub fn id(").expect("the method");
+        let (body, _) = rest.split_once("\n    }\n").expect("its end");
+        let named = body.lines().filter_map(|l| l.split('"').nth(1));
+        let mut named: Vec<&str> = named.filter(|id| *id != "drill").collect();
+        assert!(named.len() > 10, "{named:?}");
+        let mut listed = IDS.to_vec();
+        named.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(listed, named);
     }
 }

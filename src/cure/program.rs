@@ -1,11 +1,23 @@
 //! Runs a program without a shell, and ends it when it takes too long.
 
-use std::io::{ErrorKind, Read};
-use std::process::{Command, Stdio};
+use std::io::{ErrorKind, PipeReader, Read};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::process::{kill_process_group, waitid, Pid, Signal, WaitId, WaitIdOptions};
 
 /// How often it is looked at.
 const ASK_EVERY: Duration = Duration::from_millis(10);
+
+/// How a program ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum End {
+    Well,
+    /// With another code than 0, or by a signal of somebody else.
+    Badly(String),
+    /// It was killed.
+    Late,
+}
 
 /// Runs `words`, the program first, for at most `limit`. Blocks.
 ///
@@ -13,66 +25,113 @@ const ASK_EVERY: Duration = Duration::from_millis(10);
 /// It did not start, did not end in time, or ended with another code than 0.
 pub(super) fn run(words: &[String], limit: Duration) -> Result<(), String> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    go(&words, limit, 0, &mut Vec::new())
+    go(&words, limit, None)
 }
 
 /// What `words`, the program first, write to standard output and error within `limit`, the first
 /// `most` bytes of it, and what went wrong, if anything did. Blocks.
 pub fn output(words: &[&str], limit: Duration, most: usize) -> (Vec<u8>, Result<(), String>) {
-    let mut text = Vec::new();
-    let result = go(words, limit, most, &mut text);
-    (text, result)
+    let mut said = Said {
+        pipe: None,
+        text: Vec::new(),
+        most,
+    };
+    let result = go(words, limit, Some(&mut said));
+    (said.text, result)
+}
+
+/// Bytes that a program writes.
+struct Said {
+    pipe: Option<PipeReader>,
+    text: Vec<u8>,
+    most: usize,
+}
+
+impl Said {
+    /// Takes what is there.
+    fn read(&mut self) {
+        let mut buffer = [0; 4096];
+        while let Some(pipe) = &mut self.pipe {
+            match pipe.read(&mut buffer) {
+                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
+                Ok(n @ 1..) => {
+                    let room = self.most - self.text.len();
+                    self.text.extend(buffer.iter().take(n.min(room)));
+                }
+                _ => self.pipe = None,
+            }
+            if self.text.len() == self.most {
+                // Its next word ends it.
+                self.pipe = None;
+            }
+        }
+    }
 }
 
 /// The errors are those of the system in words.
-fn go(words: &[&str], limit: Duration, most: usize, text: &mut Vec<u8>) -> Result<(), String> {
+fn go(words: &[&str], limit: Duration, mut said: Option<&mut Said>) -> Result<(), String> {
     let began = Instant::now();
     let (program, args) = words.split_first().ok_or("no program")?;
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::null());
-    let mut reader = None;
-    if most > 0 {
-        let (end, writer) = std::io::pipe().map_err(said)?;
+    if let Some(said) = &mut said {
+        let (end, writer) = std::io::pipe().map_err(text)?;
         // A child of its own may hold the pipe open: nothing waits for its end.
-        rustix::io::ioctl_fionbio(&end, true).map_err(|e| said(e.into()))?;
+        rustix::io::ioctl_fionbio(&end, true).map_err(|e| text(e.into()))?;
         command
-            .stdout(writer.try_clone().map_err(said)?)
+            .stdout(writer.try_clone().map_err(text)?)
             .stderr(writer);
-        reader = Some(end);
+        said.pipe = Some(end);
     } else {
         command.stdout(Stdio::null()).stderr(Stdio::null());
     }
-    let mut child = command.spawn().map_err(said)?;
-    loop {
-        // Before the reading, so that all it has said is read.
-        let ended = child.try_wait().map_err(said)?;
-        let mut buffer = [0; 4096];
-        while let Some(end) = &mut reader {
-            match end.read(&mut buffer) {
-                Err(e) if e.kind() == ErrorKind::WouldBlock => break,
-                Ok(n @ 1..) => text.extend(buffer.iter().take(n.min(most - text.len()))),
-                _ => reader = None,
-            }
-            if text.len() == most {
-                // Its next word ends it.
-                reader = None;
-            }
+    let mut child = command.spawn().map_err(text)?;
+    // This process must not hold the pipe's other end.
+    drop(command);
+    let end = attend(&mut child, false, &mut || {
+        if let Some(said) = &mut said {
+            said.read();
         }
-        match ended {
-            Some(status) if status.success() => return Ok(()),
-            Some(status) => return Err(status.to_string()),
-            None if began.elapsed() < limit => std::thread::sleep(ASK_EVERY),
-            None => {
-                // Both may fail only when it has ended meanwhile.
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err("not done in time".into());
-            }
-        }
+        began.elapsed() < limit
+    });
+    if let Some(said) = said {
+        said.read();
+    }
+    match end {
+        End::Well => Ok(()),
+        End::Badly(how) => Err(how),
+        End::Late => Err("not done in time".into()),
     }
 }
 
-fn said(e: std::io::Error) -> String {
+/// Waits for the end of a program, and kills it when `go_on`, which is asked again and again, says no.
+/// `group`: it leads a process group, and all of that ends with it. Blocks.
+pub fn attend(child: &mut Child, group: bool, go_on: &mut dyn FnMut() -> bool) -> End {
+    let pid = Pid::from_child(child);
+    // Not reaped yet: until the group was killed its number must not become another's.
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let late = loop {
+        match waitid(WaitId::Pid(pid), look) {
+            Ok(None) if go_on() => std::thread::sleep(ASK_EVERY),
+            Ok(None) => break true,
+            Ok(Some(_)) | Err(_) => break false,
+        }
+    };
+    // Both may fail only when all has ended meanwhile.
+    if group {
+        let _ = kill_process_group(pid, Signal::KILL);
+    } else if late {
+        let _ = child.kill();
+    }
+    match child.wait() {
+        _ if late => End::Late,
+        Ok(status) if status.success() => End::Well,
+        Ok(status) => End::Badly(status.to_string()),
+        Err(e) => End::Badly(e.to_string()),
+    }
+}
+
+fn text(e: std::io::Error) -> String {
     e.to_string()
 }
 

@@ -191,6 +191,11 @@ impl Daemon {
             Scope::Path(_) => Resolvers::Nobody,
             Scope::Uplink(..) => Resolvers::Own(self.resolvers(egress.device.as_deref(), family)),
         };
+        let uplink = match &scope {
+            Scope::Path(f) => k.path_uplink(*f).map_or("none", |u| u.name.as_str()),
+            Scope::Uplink(name, _) => name,
+        };
+        let sent = self.tally.round(uplink, effort);
         let plan = Round {
             egress,
             family,
@@ -199,6 +204,7 @@ impl Daemon {
             external: on_path && family == Family::V4,
             resolvers,
             seed: seed(),
+            sent,
         };
         let (prober, outbox) = (self.prober.clone(), self.outbox.clone());
         self.executor
@@ -229,7 +235,9 @@ impl Daemon {
             .collect()
     }
 
-    fn tell(&self, notice: Notice) {
+    fn tell(&mut self, notice: Notice) {
+        self.tally.note(&notice);
+        self.hook(&notice);
         let (name, line, data) = words::words(&notice);
         match &notice {
             Notice::Fault { .. } | Notice::Waiting(_) => warn!(target: LOG, "{line}"),

@@ -13,6 +13,13 @@ impl Daemon {
                     self.look_at_tailnet();
                 }
             }
+            Said::Hooked(ends) => {
+                for (count, more) in self.tally.hooks.iter_mut().zip(ends) {
+                    *count += more;
+                }
+                self.hooks.done();
+                self.run_hooks();
+            }
             Said::Interfaces(list) => {
                 if list != self.interfaces {
                     self.interfaces = list;
@@ -136,6 +143,7 @@ impl Daemon {
         match call.method.as_str() {
             "status" => self.reply(call, view::status(&self.core, self.now())),
             "history" => self.reply(call, self.history()),
+            "metrics" => call.reply(metrics::families(&self.core, &self.tally, self.now())),
             "check" => self.answer_check(call),
             "recover" => {
                 let force = call.data.get("force").and_then(Value::bool) == Some(true);

@@ -196,6 +196,7 @@ fn methods() -> Vec<Method> {
         Method::new("status", &[]),
         Method::new("check", &[]),
         Method::new("history", &[]),
+        Method::new("metrics", &[]),
         Method::new("recover", &[("force", Type::Bool)]),
         Method::new(
             "drill",

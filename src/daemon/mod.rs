@@ -2,6 +2,7 @@
 
 mod act;
 mod hear;
+mod hooks;
 mod journal;
 mod listen;
 mod look;
@@ -33,6 +34,7 @@ use crate::core::{
 };
 use crate::cure::steer::{self, Place};
 use crate::cure::{leave, mend, restart, tailscaled};
+use crate::metrics::{self, Tally};
 use crate::net::nftables;
 use crate::net::rtnetlink::{Client as Netlink, Error as NetlinkError, Monitor};
 use crate::net::socket::Egress;
@@ -60,6 +62,7 @@ use crate::watch::tailnet::TailnetWatch;
 use crate::watch::targets::Targets;
 use crate::watch::uplinks::{self, Choice, Interface};
 
+use hooks::Hooks;
 use journal::Journal;
 
 /// What stands in brackets before each line of the log.
@@ -102,6 +105,9 @@ const PINS_LIMIT: Duration = Duration::from_secs(5);
 pub const DRILL_STAY: u64 = 30;
 pub const DRILL_STAY_MOST: u64 = 600;
 
+/// How long a hook may take to be gone once it was killed.
+const HOOKS_END: Duration = Duration::from_millis(500);
+
 /// How long ubusd may take to get our last words.
 const GOODBYE: Duration = Duration::from_millis(200);
 
@@ -143,6 +149,8 @@ enum Said {
     Signal(Signal),
     /// A look at tailscaled has ended.
     Looked(Box<Tailnet>),
+    /// The owner's programs have ended for one event.
+    Hooked(hooks::Ends),
 }
 
 /// Owns everything that lives as long as the process.
@@ -182,6 +190,8 @@ struct Daemon {
     /// Who is told how far a dry run is, and the scopes whose verdict was told.
     progress: Option<Progress>,
     judged: Vec<Scope>,
+    tally: Tally,
+    hooks: Hooks,
 }
 
 /// Takes a line for people about each step of a check.
@@ -345,6 +355,8 @@ impl Daemon {
             told_no_nft: false,
             progress: None,
             judged: Vec::new(),
+            tally: Tally::default(),
+            hooks: Hooks::new(hooks::DIR),
             settings,
         })
     }
@@ -440,6 +452,16 @@ impl Daemon {
             }
         }
         self.copy_journal(true);
+        if self.hooks.end() {
+            // Nothing but what is said wakes us any more.
+            self.wake = None;
+            let ended = crate::net::socket::within(HOOKS_END, async {
+                while !matches!(self.next().await, Some(Said::Hooked(_)) | None) {}
+                Ok(())
+            });
+            // One that cannot be killed by then is left.
+            let _ = ended.await;
+        }
         if let Some(ubus) = &self.ubus {
             let last = crate::net::socket::within(GOODBYE, async { Ok(ubus.ping().await) });
             // A ubusd that does not answer now cannot be told anything.
@@ -454,6 +476,7 @@ impl Daemon {
                 Some(said) => self.hear(said),
                 None => self.feed(Input::Wake),
             }
+            self.tally.take(&self.core);
             self.keep_history();
         }
     }

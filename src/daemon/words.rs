@@ -16,7 +16,7 @@ pub(super) fn words(notice: &Notice) -> (&'static str, String, Table) {
 }
 
 /// Texts from outside (a portal's answer, an interface's name) must not begin a line of their own.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     let clean = |c: char| if c.is_control() { '?' } else { c };
     text.chars().take(LINE).map(clean).collect()
 }

@@ -123,6 +123,11 @@ class Content(unittest.TestCase):
             for file in folder.get("files", [])
         }
 
+    def test_a_package_of_scripts_has_no_architecture(self):
+        for made in recipe.scripts():
+            info = adb_reader.read(apk.make(made, "mips_24kc"))["info"]
+            self.assertEqual((info["name"], info["arch"]), (made.name, "noarch"))
+
     def test_twice_the_same_bytes(self):
         self.assertEqual(apk.make(package(), "mips_24kc"), apk.make(self.package, "mips_24kc"))
 

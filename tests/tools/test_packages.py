@@ -77,6 +77,21 @@ class Makefile(Folder):
         self.assertEqual((full.depends, mini.depends), (["ca-bundle"], []))
         self.assertTrue(full.preferred and not mini.preferred)
 
+    def test_the_scripts_for_monitoring_are_installed_and_nothing_else(self):
+        made = {each.name: each for each in recipe.scripts()}
+        self.assertEqual(list(made), [name for _, _, names in recipe.SCRIPTS for name in names])
+        del made[recipe.APP]
+        files = recipe.ROOT / "openwrt/utils/tailover-monitoring/files"
+        shipped = {str(path.relative_to(files)) for path in files.rglob("*") if path.is_file()}
+        installed = {file.path: file for each in made.values() for file in each.files}
+        self.assertEqual(set(installed), shipped)
+        for path, file in installed.items():
+            self.assertEqual(file.data, (files / path).read_bytes())
+            self.assertEqual(file.mode, 0o755 if "libexec" in path else 0o644, path)
+        for each in made.values():
+            self.assertTrue(each.anywhere)
+            self.assertIn("tailover", each.depends)
+
     def test_an_unknown_command_in_it_is_found(self):
         broken = self.folder / "net/tailover"
         shutil.copytree(recipe.FEED, broken)
@@ -89,6 +104,9 @@ class Makefile(Folder):
             package()
 
 
+APP = recipe.ROOT / "openwrt/applications" / recipe.APP
+
+
 class App(Folder):
     """The LuCI app: the same for every CPU."""
 
@@ -97,7 +115,7 @@ class App(Folder):
         self.app = recipe.read_app()
 
     def test_what_is_in_its_folder_is_installed_and_nothing_else(self):
-        parts = {"www": recipe.APP / "htdocs", "": recipe.APP / "root"}
+        parts = {"www": APP / "htdocs", "": APP / "root"}
         wanted = {
             str(Path(place) / path.relative_to(part)): path.read_bytes()
             for place, part in parts.items()
@@ -129,11 +147,12 @@ class App(Folder):
         self.assertIn("rpcd reload", script)
 
     def test_its_version_is_cargos(self):
-        app = self.folder / "applications/luci-app-tailover"
-        shutil.copytree(recipe.APP, app)
+        app = self.folder / "luci-app"
+        app.mkdir()
         (app / "Makefile").write_text("PKG_VERSION:=9\n")
-        self.addCleanup(setattr, recipe, "APP", recipe.APP)
-        recipe.APP = app
+        self.addCleanup(setattr, recipe, "SCRIPTS", recipe.SCRIPTS)
+        # An absolute path stands for itself.
+        recipe.SCRIPTS = [(app, "luci", (recipe.APP,))]
         with self.assertRaisesRegex(recipe.Wrong, "PKG_VERSION is 9 in .*luci-app"):
             recipe.check_version()
 
@@ -149,7 +168,7 @@ class App(Folder):
         self.assertTrue(any("luci-app-tailover" in line for line in lines), lines)
         index = (self.folder / "out/x86_64/Packages").read_text()
         self.assertEqual(re.findall(r"^Package: (.*)$", index, re.MULTILINE),
-                         ["luci-app-tailover", "tailover-mini"])
+                         sorted([*(name for _, _, names in recipe.SCRIPTS for name in names), "tailover-mini"]))
 
 
 class Ipk(Folder):
@@ -197,6 +216,17 @@ class Ipk(Folder):
         self.assertEqual(int(fields["Installed-Size"]), size)
         for script in ("postinst", "prerm", "postinst-pkg", "prerm-pkg"):
             self.assertTrue(os.access(control / script, os.X_OK), script)
+
+
+    def test_a_package_of_scripts_is_for_all(self):
+        for made in recipe.scripts():
+            self.assertEqual(ipk.name(made, "mips_24kc"), f"{made.name}_{recipe.version()}-r1_all.ipk")
+            data = ipk.make(made, "mips_24kc")
+            self.assertEqual(data, ipk.make(made, "x86_64"))
+            with tarfile.open(fileobj=io.BytesIO(data)) as outer:
+                control = gzip.decompress(outer.extractfile("./control.tar.gz").read())
+            self.assertIn(b"\nArchitecture: all\n", control)
+            self.assertIn(f"\nSource: {made.origin}\n".encode(), control)
 
 
 OPKG = shutil.which("opkg")

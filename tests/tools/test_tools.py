@@ -134,6 +134,9 @@ class Release(Place):
         self.makefile = self.folder / "openwrt/net/tailover/Makefile"
         self.makefile.parent.mkdir(parents=True)
         self.makefile.write_text("PKG_NAME:=tailover\nPKG_VERSION:=0.1.0\nPKG_RELEASE:=1\n")
+        scripts = self.folder / "openwrt/utils/tailover-monitoring/Makefile"
+        scripts.parent.mkdir(parents=True)
+        scripts.write_text("PKG_VERSION:=0.1.0\n")
         self.put(release, "ROOT", self.folder)
 
     def test_every_place_and_the_changelog_are_set_and_nothing_else(self):

@@ -3,8 +3,8 @@
     python3 tools/package ipk|apk|feed [--target TARGET] [--variant full|mini] [--out FOLDER]
     python3 tools/package dist [--out FOLDER]
 
-The static binaries come from target/static (tools/static.sh), the rest from openwrt/net/tailover. The LuCI
-app (openwrt/applications/luci-app-tailover), which runs on any CPU, is put beside them.
+The static binaries come from target/static (tools/static.sh), the rest from openwrt. The packages that run on
+any CPU, the LuCI app and the collectors, are put beside them.
 Times within are SOURCE_DATE_EPOCH, or those of the last commit: built twice, the bytes are the same.
 """
 
@@ -46,7 +46,7 @@ def _run(said):
     kinds = {"ipk": [ipk], "apk": [apk], "feed": [ipk, apk]}[said.what]
     programs = targets.programs(said.target, said.variant)
     program = recipe.read(programs, {"full": "tailover", "mini": "tailover-mini"}[said.variant])
-    packages = [program, recipe.read_app()]
+    packages = [program, *recipe.scripts()]
     for arch in targets.arches(said.target):
         folder = out / arch
         folder.mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,7 @@ def make(package, arch):
         "name": package.name,
         "version": package.version,
         "description": " ".join(package.description.split()),
-        # apk's word for it
+        # apk's word for it (include/package-pack.mk).
         "arch": "noarch" if package.anywhere else arch,
         "license": package.license,
         "origin": package.origin,

@@ -1,7 +1,8 @@
-"""What a package holds, read from its Makefile in the feed: its fields, scripts and files.
+"""What a package holds, read from the feed's Makefiles: its fields, scripts and files.
 
-GNU make evaluates openwrt/net/tailover/Makefile, or that of the LuCI app, in a stand-in for OpenWrt's
-build tree (tools/openwrt) and carries out its install steps; so there is one description of the package.
+GNU make evaluates openwrt/net/tailover/Makefile, and those of the LuCI app and of the collectors, in a
+stand-in for OpenWrt's build tree (tools/openwrt) and carries out their install steps; so there is one
+description of each package.
 """
 
 import os
@@ -14,7 +15,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FEED = ROOT / "openwrt/net/tailover"
-APP = ROOT / "openwrt/applications/luci-app-tailover"
+APP = "luci-app-tailover"
+# Packages of scripts, the same on every CPU: their folder in openwrt/, the feed that OpenWrt's build tree
+# would have it from, and their names.
+SCRIPTS = [
+    (f"applications/{APP}", "luci", (APP,)),
+    ("utils/tailover-monitoring", "packages", ("prometheus-node-exporter-lua-tailover", "tailover-collectd")),
+]
 STAND_IN = ROOT / "tools/openwrt"
 PROGRAMS = ("tailover", "tailover-fetch")
 
@@ -97,11 +104,19 @@ def read(programs, name):
         return _staged(Path(scratch) / name, "feeds/packages/net/tailover")
 
 
+def scripts():
+    """The packages that need no programs."""
+    packages = []
+    for place, feed, names in SCRIPTS:
+        with tempfile.TemporaryDirectory() as scratch:
+            make("stage", f"OUT={scratch}", folder=ROOT / "openwrt" / place)
+            packages += [_staged(Path(scratch) / name, f"feeds/{feed}/{place}") for name in names]
+    return packages
+
+
 def read_app():
     """The LuCI app's package."""
-    with tempfile.TemporaryDirectory() as scratch:
-        make(f"stage-{APP.name}", f"OUT={scratch}", folder=APP)
-        return _staged(Path(scratch) / APP.name, f"feeds/luci/applications/{APP.name}")
+    return next(package for package in scripts() if package.name == APP)
 
 
 def _staged(folder, origin):
@@ -161,7 +176,7 @@ def version():
 
 def check_version():
     """Raises Wrong unless the Makefiles have Cargo.toml's version."""
-    for folder in (FEED, APP):
+    for folder in (FEED, *(ROOT / "openwrt" / place for place, _, _ in SCRIPTS)):
         told = re.search(r"^PKG_VERSION:=(.*)$", (folder / "Makefile").read_text(), re.MULTILINE)[1]
         if told != version():
             raise Wrong(f"PKG_VERSION is {told} in {folder / 'Makefile'}, and {version()} in Cargo.toml")

@@ -1,10 +1,8 @@
 //! The real binary of tailover on an ubusd: the hotplug call, the daemon's object, ubusd's return.
 
-use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
@@ -12,94 +10,9 @@ use std::time::{Duration, Instant};
 use smol::LocalExecutor;
 use tailover::ubus::{oneshot, Client, Happening, Method, Type, Value};
 
-/// Longest wait for anything here; reached only when a test fails.
-const PATIENCE: Duration = Duration::from_secs(30);
+mod bus;
 
-/// Set in the copy of a test that runs in a network namespace of its own.
-const INSIDE: &str = "TAILOVER_TEST_NETNS";
-
-/// The binary beside the doubles: `cargo test --workspace` builds it, `cargo test -p` alone does not.
-fn tailover() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_BIN_EXE_ubusd")).with_file_name("tailover");
-    if !path.exists() {
-        println!("skipped: {} is not built", path.display());
-        return None;
-    }
-    Some(path)
-}
-
-/// An ubusd and a configuration that leads to it; all ends with the test.
-struct Bus {
-    folder: PathBuf,
-    ubusd: Child,
-}
-
-impl Bus {
-    fn start(name: &str) -> Bus {
-        let folder = std::env::temp_dir().join(format!("tailover-{name}-{}", std::process::id()));
-        fs::create_dir_all(&folder).expect("a temporary folder");
-        let at = |file: &str| folder.join(file).display().to_string();
-        let text = format!(
-            "config tailover 'main'\n\toption ubus_socket '{}'\n\toption socket '{}'\n\
-             \toption state_dir '{}'\n",
-            at("ubus.sock"),
-            at("tailscaled.sock"),
-            at("state")
-        );
-        fs::write(folder.join("config"), text).expect("a written configuration");
-        let ubusd = Bus::spawn(&folder.join("ubus.sock"));
-        Bus { folder, ubusd }
-    }
-
-    fn spawn(socket: &Path) -> Child {
-        // A killed ubusd leaves its socket behind.
-        let _ = fs::remove_file(socket);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ubusd"));
-        let child = command.arg("-s").arg(socket).spawn().expect("ubusd");
-        until("ubusd listens", || UnixStream::connect(socket).is_ok());
-        child
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.folder.join("ubus.sock")
-    }
-
-    fn command(&self, tailover: &Path, word: &str) -> Command {
-        let mut command = Command::new(tailover);
-        command
-            .arg("--config")
-            .arg(self.folder.join("config"))
-            .arg(word);
-        command
-    }
-
-    fn kill(&mut self) {
-        self.ubusd.kill().expect("to kill ubusd");
-        self.ubusd.wait().expect("ubusd's end");
-    }
-
-    /// The answer of the daemon's `status`, if there is one.
-    fn status(&self) -> Option<Value> {
-        oneshot::call(&self.socket(), "tailover", "status", Vec::new(), PATIENCE).ok()
-    }
-}
-
-impl Drop for Bus {
-    fn drop(&mut self) {
-        let _ = self.ubusd.kill();
-        let _ = self.ubusd.wait();
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
-/// Asks again until it is so.
-fn until(what: &str, so: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !so() {
-        assert!(Instant::now() < end, "not so: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
+use bus::{inside, tailover, until, Bus, PATIENCE};
 
 #[test]
 fn hotplug_hands_over_action_interface_device_and_firstconnect() {
@@ -272,30 +185,6 @@ fn a_watch_tells_what_the_daemon_does_and_when_it_and_ubusd_go_and_come() {
     assert!(unread.wait().expect("its end").success(), "nobody reads");
     send(&daemon.0, "TERM");
     assert!(daemon.0.wait().expect("its end").success());
-}
-
-/// Runs the named test again inside a new network namespace. `true` in the one inside.
-fn inside(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let program = std::env::current_exe().expect("this test's program");
-    for way in [&["--net"][..], &["--user", "--map-root-user", "--net"]] {
-        let possible = Command::new("unshare").args(way).arg("true").output();
-        if !possible.is_ok_and(|o| o.status.success()) {
-            continue;
-        }
-        let mut command = Command::new("unshare");
-        command
-            .args(way)
-            .arg(&program)
-            .args(["--exact", test, "--nocapture"]);
-        let status = command.env(INSIDE, "1").status().expect("unshare runs");
-        assert!(status.success(), "inside the namespace: {status}");
-        return false;
-    }
-    println!("skipped: {test}: no right to make a network namespace here");
-    false
 }
 
 #[test]

@@ -192,7 +192,7 @@ impl Core {
     pub(super) fn cured(&mut self, now: Time, since: Time, last: Cure) {
         if self.again && last != Cure::Restart {
             self.again = false;
-            return self.prove(now, "more has happened".into());
+            return self.prove(now, Origin::Event, "more has happened".into());
         }
         match last {
             // The path has to be read and proved before anything else is touched.

@@ -84,7 +84,7 @@ impl Core {
         let name = drilled.name.clone();
         self.k.drilled = Some(drilled);
         let trigger = format!("drill of {name} asked for by the owner");
-        self.begin_episode(now, trigger.clone());
+        self.begin_episode(now, Origin::Drill, trigger.clone());
         if let Some(e) = &mut self.episode {
             e.drill = Some(Drill {
                 uplink: name,
@@ -92,7 +92,7 @@ impl Core {
                 ..Drill::default()
             });
         }
-        self.prove(now, trigger);
+        self.prove(now, Origin::Drill, trigger);
     }
 
     pub(super) fn take_drill_stop(&mut self) {
@@ -213,14 +213,14 @@ impl Core {
         text = format!("{text}; going back to {} if it is open", drilled.name);
         self.tell_drill(text);
         self.returning = Some(drilled);
-        self.prove(now, "the drill is over".into());
+        self.prove(now, Origin::Drill, "the drill is over".into());
     }
 
     /// The tailnet is well over another uplink: stays there until the time is over. While the mark
     /// has not moved, nothing was rehearsed yet.
     pub(super) fn drill_well(&mut self, now: Time) {
         if !self.away() {
-            return self.prove(now, "nothing was rehearsed yet".into());
+            return self.prove(now, Origin::Drill, "nothing was rehearsed yet".into());
         }
         self.rest_quietly(now);
         let by = self.way_meanwhile();

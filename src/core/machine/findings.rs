@@ -82,8 +82,8 @@ impl Core {
                     self.k.epoch = Epoch::begin(now, &self.k.tailnet.flows, true);
                     let text = format!("public address changed from {old} to {new}");
                     match self.stage {
-                        Stage::Verifying { .. } => self.prove(now, text),
-                        _ => self.hear(now, text, None),
+                        Stage::Verifying { .. } => self.prove(now, Origin::Address, text),
+                        _ => self.hear(now, Origin::Address, text, None),
                     }
                 }
             }
@@ -113,7 +113,7 @@ impl Core {
                             );
                             match self.suspicion.take() {
                                 Some(s) => self.prove_suspicion(now, s, &text),
-                                None => self.prove(now, text),
+                                None => self.prove(now, Origin::Path, text),
                             }
                         }
                     }

@@ -79,12 +79,12 @@ impl Core {
                 return;
             }
         };
-        self.hear(now, text, about);
+        self.hear(now, Origin::Event, text, about);
     }
 
     /// A reason to look at everything, or only at `about`, the uplink it concerns, when the rest is
     /// being looked at already.
-    pub(super) fn hear(&mut self, now: Time, text: String, about: Option<String>) {
+    pub(super) fn hear(&mut self, now: Time, origin: Origin, text: String, about: Option<String>) {
         match &self.stage {
             // Begun anew, an assessment would never end under a steady trickle of events.
             Stage::Proving { since } => {
@@ -99,7 +99,7 @@ impl Core {
             Stage::Verifying { .. } if !self.hits_path(about.as_deref()) => {
                 self.settle_at.get_or_insert(now + self.policy.settle);
             }
-            _ => self.prove(now, text),
+            _ => self.prove(now, origin, text),
         }
     }
 
@@ -136,9 +136,10 @@ impl Core {
             }
             self.k.epoch = Epoch::begin(now, &self.k.tailnet.flows, true);
         }
+        let (origin, text) = (Origin::Owner, "asked for by the owner".into());
         match self.stage {
-            Stage::Verifying { .. } if force => self.prove(now, "asked for by the owner".into()),
-            _ => self.hear(now, "asked for by the owner".into(), None),
+            Stage::Verifying { .. } if force => self.prove(now, origin, text),
+            _ => self.hear(now, origin, text, None),
         }
     }
 

@@ -24,7 +24,7 @@ use crate::core::diagnosis::{
     diagnose, is_shown, needs_person, of_tailscaled, shown, suspicion, LOST_FOR_SURE,
     OFFLINE_TOO_LONG, REFUSES_TOO_LONG,
 };
-use crate::core::episode::{Episode, History, Outcome};
+use crate::core::episode::{Episode, History, Origin, Outcome};
 use crate::core::fault::Fault;
 use crate::core::finding::{Finding, Scope};
 use crate::core::ladder::{self, Cure, Next};
@@ -133,6 +133,8 @@ pub enum Stage {
 }
 
 impl Stage {
+    pub const WORDS: [&'static str; 5] = ["quiet", "proving", "curing", "verifying", "resting"];
+
     /// One word, as in `status`.
     pub fn word(&self) -> &'static str {
         match self {
@@ -301,6 +303,11 @@ impl Core {
         self.budget.spent(now)
     }
 
+    /// The tailnet is seen to be well by what is known now.
+    pub fn well(&self) -> bool {
+        self.healthy(Time::ZERO)
+    }
+
     /// Takes one input and says what is to be done.
     pub fn step(&mut self, moment: Moment, input: Input) -> Vec<Action> {
         let now = moment.now;
@@ -438,7 +445,7 @@ impl Core {
                 after,
             } => self.check(moment, since, until, &after),
             Stage::Resting { until, .. } if until <= now => {
-                self.prove(now, "trying again".into());
+                self.prove(now, Origin::Path, "trying again".into());
             }
             Stage::Resting { .. } => self.look_at_silent(now),
         }

@@ -30,7 +30,7 @@ impl Core {
             self.pins.news = false;
             // All is judged already; only what is read has to be read once more.
             let why = format!("{family} flows of tailscaled are held on a dead uplink");
-            self.begin_episode(now, why);
+            self.begin_episode(now, Origin::Path, why);
             self.enter_proving(now, since);
         }
     }

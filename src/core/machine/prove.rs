@@ -4,9 +4,9 @@ use super::*;
 
 impl Core {
     /// Looks at everything and probes everything, side by side.
-    pub(super) fn prove(&mut self, now: Time, why: String) {
+    pub(super) fn prove(&mut self, now: Time, origin: Origin, why: String) {
         if self.episode.is_none() {
-            self.begin_episode(now, why);
+            self.begin_episode(now, origin, why);
         }
         self.enter_proving(now, now);
         for f in Family::BOTH {
@@ -19,7 +19,7 @@ impl Core {
     /// counts, so only what is still unknown is asked.
     pub(super) fn prove_suspicion(&mut self, now: Time, s: suspect::Suspicion, text: &str) {
         if self.episode.is_none() {
-            self.begin_episode(now, format!("{}; {text}", s.why));
+            self.begin_episode(now, Origin::Path, format!("{}; {text}", s.why));
         }
         self.enter_proving(now, s.since);
         for f in Family::BOTH {
@@ -41,9 +41,9 @@ impl Core {
         self.out.push(Action::Look(Look::All));
     }
 
-    pub(super) fn begin_episode(&mut self, now: Time, trigger: String) {
+    pub(super) fn begin_episode(&mut self, now: Time, origin: Origin, trigger: String) {
         self.tell(Notice::Trigger(trigger.clone()));
-        self.episode = Some(Episode::new(now, trigger));
+        self.episode = Some(Episode::new(now, origin, trigger));
     }
 
     pub(super) fn weigh(&mut self, moment: Moment, since: Time) {
@@ -236,7 +236,7 @@ impl Core {
                 if daemon || self.k.control_within_reach(lately) {
                     self.restart(moment, since, &faults);
                 } else {
-                    self.prove(now, "before a restart".into());
+                    self.prove(now, Origin::Tailscaled, "before a restart".into());
                 }
             }
             Next::Do(cures) => self.cure(now, since, &cures, &faults),

@@ -219,7 +219,7 @@ impl Core {
             return;
         }
         self.went_back = Some(now);
-        self.begin_episode(now, format!("{held}: going back to it"));
+        self.begin_episode(now, Origin::Return, format!("{held}: going back to it"));
         self.move_back(now, &uplink, &families, &held);
     }
 

@@ -104,7 +104,7 @@ impl Core {
             return;
         }
         if let Some(why) = self.sick(now) {
-            return self.prove(now, why);
+            return self.prove(now, Origin::Tailscaled, why);
         }
         if let Some(why) = sign {
             match self.calm(now) {

@@ -61,19 +61,29 @@ impl Core {
         self.k.tailnet_read = Some(now);
         self.name_what_tailscaled_does(now);
         if stood_up && self.stage == Stage::Quiet {
-            self.prove(now, "tailscaled was started anew by another hand".into());
+            self.prove(
+                now,
+                Origin::Tailscaled,
+                "tailscaled was started anew by another hand".into(),
+            );
         } else if self.stage == Stage::Quiet {
             self.name_what_people_do(now);
         }
         match self.stage {
             Stage::Quiet => {
                 if let Some(fault) = self.sick(now) {
-                    self.prove(now, fault);
+                    self.prove(now, Origin::Tailscaled, fault);
                 }
             }
-            Stage::Resting { .. } if back => self.prove(now, "tailscaled answers again".into()),
+            Stage::Resting { .. } if back => {
+                self.prove(now, Origin::Tailscaled, "tailscaled answers again".into())
+            }
             Stage::Resting { .. } if self.mends(now, now).is_some() => {
-                self.prove(now, "the kernel has lost something of tailscaled's".into());
+                self.prove(
+                    now,
+                    Origin::Tailscaled,
+                    "the kernel has lost something of tailscaled's".into(),
+                );
             }
             _ => {}
         }
@@ -116,7 +126,9 @@ impl Core {
         self.faults
             .retain(|f| !matches!(f, Fault::ControlDown { .. }) || control.fresh == 0 || !online);
         match (before, is) {
-            (Some(_), None) => self.prove(now, "tailscale is wanted again".into()),
+            (Some(_), None) => {
+                self.prove(now, Origin::Tailscaled, "tailscale is wanted again".into())
+            }
             (before, Some(is)) => {
                 if before.as_ref() != Some(&is) {
                     self.tell(Notice::Fault {

@@ -66,7 +66,11 @@ impl Core {
     fn decide_anew(&mut self, moment: Moment, since: Time, faults: Vec<Fault>) {
         match moment.now.saturating_sub(since) <= PROOF_COUNTS {
             true => self.decide(moment, since, faults),
-            false => self.prove(moment.now, "what was done has not helped yet".into()),
+            false => self.prove(
+                moment.now,
+                Origin::Path,
+                "what was done has not helped yet".into(),
+            ),
         }
     }
 

@@ -39,7 +39,7 @@ impl Core {
                 }
             }
         } else if let Some(text) = news {
-            self.hear(now, text, fresh.first().cloned());
+            self.hear(now, Origin::Event, text, fresh.first().cloned());
         }
     }
 
@@ -119,7 +119,7 @@ impl Core {
                     })
                     .collect::<Vec<_>>()
                     .join(", ");
-                self.prove(now, text);
+                self.prove(now, Origin::Path, text);
             }
         }
     }

@@ -24,6 +24,25 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    pub const ALL: [Verdict; 5] = [
+        Verdict::Open,
+        Verdict::DnsDead,
+        Verdict::Portal,
+        Verdict::Closed,
+        Verdict::Unknown,
+    ];
+
+    /// The word in `status`, the log and the metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Verdict::Open => "open",
+            Verdict::DnsDead => "dns-dead",
+            Verdict::Portal => "portal",
+            Verdict::Closed => "closed",
+            Verdict::Unknown => "unknown",
+        }
+    }
+
     /// True when packets get out and answers come back.
     pub fn is_open(self) -> bool {
         matches!(self, Verdict::Open | Verdict::DnsDead)
@@ -32,13 +51,7 @@ impl Verdict {
 
 impl std::fmt::Display for Verdict {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str(match self {
-            Verdict::Open => "open",
-            Verdict::DnsDead => "dns-dead",
-            Verdict::Portal => "portal",
-            Verdict::Closed => "closed",
-            Verdict::Unknown => "unknown",
-        })
+        f.write_str(self.word())
     }
 }
 

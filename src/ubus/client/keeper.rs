@@ -170,7 +170,7 @@ fn refused(what: &str, result: Result<(), Error>) -> Result<(), Error> {
         Err(Error::Down) => Err(Error::Down),
         Err(Error::Timeout) => Err(Error::Timeout),
         Err(e) => {
-            log::warn!("ubus: {what}: {e}");
+            log::warn!(target: "tailover", "ubus: {what}: {e}");
             Ok(())
         }
         Ok(()) => Ok(()),

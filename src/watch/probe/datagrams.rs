@@ -81,7 +81,16 @@ impl Prober {
         length: usize,
     ) -> io::Result<Volley<SocketAddr>> {
         let (egress, limit) = (&round.egress, self.manner.probe);
-        stun::burst(servers, egress, round.seed, schedule, limit, length).await
+        let burst = stun::burst(servers, egress, round.seed, schedule, limit, length).await?;
+        let headers = match round.family {
+            Family::V4 => 28,
+            Family::V6 => 48,
+        };
+        let sent = u64::from(burst.sent);
+        let (datagrams, bytes) = round.sent.get();
+        let bytes = bytes + sent * (length as u64 + headers);
+        round.sent.set((datagrams + sent, bytes));
+        Ok(burst)
     }
 
     /// Whether large packets pass to a server that has just answered a small one. `None` where that

@@ -9,7 +9,7 @@ mod web;
 
 pub use datagrams::{BEAT, BURST, LARGE, NAMES};
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -25,6 +25,9 @@ use crate::net::socket::{tcp_connect, Egress};
 use crate::net::together::{join, Task};
 
 use super::targets::Targets;
+
+/// STUN datagrams sent, and the bytes of their IP packets.
+pub type Sent = Rc<Cell<(u64, u64)>>;
 
 /// STUN servers and TCP targets asked in one round at most.
 const SERVERS: usize = 4;
@@ -72,6 +75,8 @@ pub struct Round {
     pub resolvers: Resolvers,
     /// From the moment's dice; datagrams need an unguessable id.
     pub seed: [u8; 12],
+    /// Where STUN datagrams and the bytes of their IP packets are counted.
+    pub sent: Sent,
 }
 
 /// Which resolvers a full round asks.
