@@ -48,7 +48,7 @@ impl Daemon {
             }
         }
         self.tell_progress();
-        if self.dry && self.dry_run_over() {
+        if self.dry && self.begun && self.dry_run_over() {
             self.done = true;
         }
     }

@@ -180,6 +180,8 @@ struct Daemon {
     /// Look and probe, but cure nothing (`check`).
     dry: bool,
     done: bool,
+    /// What is there at the start was read, and the assessment of it has begun.
+    begun: bool,
     /// Cures that a dry run would have taken.
     would: Vec<Cure>,
     /// Held by the task that runs nft: each order comes after the one before.
@@ -349,6 +351,7 @@ impl Daemon {
             journal: None,
             dry,
             done: false,
+            begun: false,
             would: Vec::new(),
             nft: Rc::default(),
             leaving: false,
@@ -440,6 +443,7 @@ impl Daemon {
 
     fn start(&mut self, why: &str) {
         self.read_uplinks();
+        self.begun = true;
         self.feed(Input::Event(Event::Changed { what: why.into() }));
     }
 

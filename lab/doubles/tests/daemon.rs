@@ -1,5 +1,6 @@
 //! The real binary of tailover on an ubusd: the hotplug call, the daemon's object, ubusd's return.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -209,6 +210,32 @@ fn a_check_is_answered_over_ubus_and_the_daemon_outlives_it() {
     assert!(daemon.try_wait().expect("a child").is_none());
     daemon.kill().expect("to end it");
     daemon.wait().expect("its end");
+}
+
+/// What is read before the assessment begins must not look like its end.
+#[test]
+fn a_check_waits_for_its_probes_also_where_the_path_is_looked_at_often() {
+    if !inside("a_check_waits_for_its_probes_also_where_the_path_is_looked_at_often") {
+        return;
+    }
+    let Some(binary) = tailover() else {
+        return;
+    };
+    let bus = Bus::start("check-often");
+    let file = bus.folder.join("config");
+    let text = fs::read_to_string(&file).expect("a configuration") + "\toption interval '1'\n";
+    fs::write(&file, text).expect("a written configuration");
+    let setup =
+        "ip link add wan type veth peer name other && ip link set other up && ip address add 192.0.2.2/24 dev wan && ip link set wan up \
+                 && ip route add default via 192.0.2.1 dev wan";
+    let made = Command::new("sh").args(["-c", setup]).status();
+    assert!(made.expect("sh").success(), "an uplink");
+    let check = bus.command(&binary, "check").arg("--json").output();
+    let said = check.expect("the binary runs").stdout;
+    let said = String::from_utf8_lossy(&said);
+    // Nobody answers at the other end, and a verdict says so.
+    assert!(said.contains("\"closed\""), "{said}");
+    assert!(!said.contains("\"proving\""), "{said}");
 }
 
 #[test]
