@@ -73,23 +73,45 @@ else
 fi
 
 echo "static: $target${kind:+, $kind}, standard library $std"
+case "$target" in mips-* | powerpc-*)
+	tools/mended-rustc.sh check
+	export RUSTC_WRAPPER="$PWD/tools/mended-rustc.sh" MENDED="$PWD/target/static-build/mended/$target"
+	;;
+esac
+
 zig="$(tools/zig.sh)"
 # A target folder of its own: these flags would throw the tests' builds away.
 export PATH="$zig:$PATH" CARGO_TARGET_DIR=target/static-build RUSTFLAGS="$flags"
-case "$kind" in
-tests)
+if [ "$kind" = tests ]; then
 	# Profile and std are others: with unwinding, as libtest wants it, and built in a fraction of the time.
 	cargo-zigbuild test --profile cross-test --lib --test time64 "${settings[@]}" "$@"
 	exit 0
-	;;
-symbols)
-	# Told to the last compilation alone: as a setting of the profile it would build everything anew.
-	for name in tailover tailover-fetch; do
-		cargo-zigbuild rustc --release --bin "$name" "${settings[@]}" "$@" -- -Cstrip=none
-	done
-	;;
-*) cargo-zigbuild zigbuild --release --bin tailover --bin tailover-fetch "${settings[@]}" "$@" ;;
-esac
+fi
+
+# The panic strategy for the program $1. The daemon says what went wrong; when a worker fails, its exit code
+# tells the daemon enough, and without the words it is a tenth smaller.
+quiet=immediate-abort
+panic_of() {
+	if [ "$1" = tailover-fetch ] && [ -n "$source" ] &&
+		"$rustc" -Zunstable-options "-Cpanic=$quiet" --print cfg >/dev/null 2>&1; then
+		echo "$quiet"
+	else
+		echo abort
+	fi
+}
+
+for name in tailover tailover-fetch; do
+	words=(--release --bin "$name" "${settings[@]}")
+	CARGO_PROFILE_RELEASE_PANIC="$(panic_of "$name")"
+	export CARGO_PROFILE_RELEASE_PANIC
+	[ "$CARGO_PROFILE_RELEASE_PANIC" = abort ] || words+=("-Zpanic-$quiet")
+	if [ "$kind" = symbols ]; then
+		# Told to the last compilation alone: as a setting of the profile it would build everything anew.
+		cargo-zigbuild rustc "${words[@]}" "$@" -- -Cstrip=none
+	else
+		cargo-zigbuild zigbuild "${words[@]}" "$@"
+	fi
+done
 
 mkdir -p "$out"
 echo "$std" >"$out/std"
@@ -97,6 +119,7 @@ for name in tailover tailover-fetch; do
 	binary="$out/$name"
 	# A new file: the old one may be running.
 	cp "target/static-build/$target/release/$name" "$binary.new"
+	[ "$kind" = symbols ] || tools/trim.py "$binary.new"
 	mv "$binary.new" "$binary"
 
 	# Static means: no interpreter and nothing to load. `ldd` knows only the host's binaries.

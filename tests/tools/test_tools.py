@@ -1,5 +1,7 @@
 """What tools/ decides: sizes against the budget, licences, versions, the lists of CPUs."""
 
+import struct
+import subprocess
 import sys
 import tempfile
 import unittest
@@ -13,6 +15,7 @@ import cross  # noqa: E402
 import licences  # noqa: E402
 import release  # noqa: E402
 import size  # noqa: E402
+import trim  # noqa: E402
 
 BUDGET = {"growth": 3, "default": {"both": {"goal": 1500, "limit": 2000},
                                    "package": {"goal": 400, "limit": 1000}}}
@@ -99,6 +102,46 @@ class Size(Place):
             "memcpy": "C: musl and the compiler's own",
         }.items():
             self.assertEqual(size.crate(symbol), owner, symbol)
+
+
+class Trim(Place):
+    @staticmethod
+    def elf(order, bits):
+        """A file of one class and byte order: header, one program header, 8 bytes it names, 9 it does not."""
+        word, header, entry = ("I", 52, 32) if bits == 32 else ("Q", 64, 56)
+        ident = b"\x7fELF" + bytes([1 if bits == 32 else 2, 1 if order == "<" else 2, 1]) + bytes(9)
+        places = struct.pack(f"{order}HHI{word}{word}{word}", 2, 8, 1, 0, header, header + entry + 8)
+        counts = struct.pack(f"{order}IHHHHHH", 0, header, entry, 1, 40, 7, 6)
+        segment = bytearray(entry)
+        struct.pack_into(order + word, segment, 4 if bits == 32 else 8, header + entry)
+        struct.pack_into(order + word, segment, 16 if bits == 32 else 32, 8)
+        return ident + places + counts + bytes(segment) + b"segment." + b"sections."
+
+    def test_what_no_segment_names_goes_away_in_every_class_and_order(self):
+        for order in "<>":
+            for bits in (32, 64):
+                with self.subTest(order=order, bits=bits):
+                    out = trim.trimmed(self.elf(order, bits))
+                    self.assertTrue(out.endswith(b"segment."))
+                    self.assertEqual(trim.trimmed(out), out)
+                    self.assertEqual(struct.unpack_from(f"{order}HH", out, len(out) - 8 - (
+                        36 if bits == 32 else 60)), (0, 0))
+
+    def test_a_program_of_this_machine_still_runs(self):
+        path = self.folder / "busybox"
+        before = Path("/bin/busybox").read_bytes()
+        path.write_bytes(before)
+        path.chmod(0o755)
+        trim.main([path])
+        self.assertLess(path.stat().st_size, len(before))
+        said = subprocess.run([path, "echo", "still here"], capture_output=True, text=True)
+        self.assertEqual(said.stdout, "still here\n")
+
+    def test_what_is_no_whole_program_stays_as_it_is(self):
+        whole = self.elf("<", 32)
+        for data in (b"", b"#!/bin/sh\n", whole[:60], whole[:-12], whole[:44] + bytes(2) + whole[46:]):
+            with self.subTest(length=len(data)), self.assertRaises(ValueError):
+                trim.trimmed(data)
 
 
 class Licences(unittest.TestCase):
