@@ -88,8 +88,8 @@ fn of_notices() -> BTreeSet<Line> {
     let words = read("src/daemon/words.rs");
     let words = words.split("fn raw(").nth(1).expect("the function");
     let formats = after(words, "format!(").filter_map(|rest| literal(rest.trim_start()));
-    let plain = words.lines().filter(|l| l.contains("\".into()"));
-    let plain = plain.filter_map(|l| literal(&l[l.find('"')?..]));
+    let plain = words.lines().filter_map(|l| l.split_once("\".into()"));
+    let plain = plain.filter_map(|(before, _)| Some(before[before.rfind('"')? + 1..].to_string()));
     let level = |text: &str| match text.split([' ', ':']).next() {
         Some("fault" | "failed" | "waiting") => "WARN",
         _ => "INFO",

@@ -36,12 +36,12 @@ fn raw(notice: &Notice) -> (&'static str, String, Table) {
             vec![text("cure", &cure.to_string()), text("why", why)],
         ),
         Notice::Done { cure, result } => {
-            let (name, Ok(t) | Err(t)) = (if result.is_ok() { "done" } else { "failed" }, result);
-            (
-                name,
-                format!("{name} {cure}: {t}"),
-                vec![text("cure", &cure.to_string()), text("result", t)],
-            )
+            let (name, line, t) = match result {
+                Ok(t) => ("done", format!("done {cure}: {t}"), t),
+                Err(t) => ("failed", format!("failed {cure}: {t}"), t),
+            };
+            let data = vec![text("cure", &cure.to_string()), text("result", t)];
+            (name, line, data)
         }
         Notice::Well => ("well", "nothing is wrong".into(), vec![]),
         Notice::Healed { seconds, text: t } => (
