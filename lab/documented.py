@@ -12,14 +12,16 @@ from .steps import expect, start_tailover
 
 # Programs whose name begins a command also where no prompt stands before it.
 PROGRAMS = ("tailover", "make", "service", "uci", "opkg", "apk", "ubus", "logread", "python3", "reload_config")
+# Lines of OpenMetrics begin like a prompt.
+METRICS = ("# TYPE ", "# HELP ", "# UNIT ", "# EOF")
 # What stands for something in a synopsis, and what it is in the lab.
 MEANT = {"UPLINK": "wan", "N": "2", "FILE": "/tmp/documented.txt"}
 # Exit codes that docs/usage.md has for commands that were understood and found a daemon.
 UNDERSTOOD = {0, 1}
 # Follows the daemon until it is interrupted; timeout(1) then has this code.
 ENDLESS, INTERRUPTED = {"watch"}, 124
-# Runs its arguments and prints their exit code alone.
-CODE = '"$@" >/dev/null 2>&1; echo $?'
+# Runs its arguments and prints their exit code alone. A report is not written over a file.
+CODE = 'rm -f /tmp/report.txt /tmp/documented.txt; "$@" >/dev/null 2>&1; echo $?'
 # The daemon itself, which the lab runs anyway, and what ends it.
 APART = {"run", "cleanup"}
 
@@ -34,13 +36,18 @@ def commands(tree):
     names = "|".join(re.escape(name) for name in (*PROGRAMS, "tools/[a-z_./-]+"))
     indented = re.compile(rf"^(?:    |\t)(?:# (?P<any>\S.*)|(?P<known>(?:{names})(?: .*)?))$")
     quoted = re.compile(rf"`((?:{names}) [^`]+)`")
+    # A row of the log's lines, some of which begin with tailover's name.
+    logged = re.compile(r"^\| (?:INFO|WARN|ERROR) \|")
     found = []
     for page in pages(tree):
         for number, line in enumerate(page.read_text().splitlines(), 1):
+            if logged.match(line) or line.strip().startswith(METRICS):
+                continue
             shown = indented.match(line)
             texts = [shown["any"] or shown["known"]] if shown else quoted.findall(line)
             for text in texts:
-                for part in re.sub(r"\s+#\s.*", "", text).split("&&"):
+                # Where its output goes is the shell's work.
+                for part in re.sub(r"\s+[#|>]\s.*", "", text).split("&&"):
                     found.append((page.name, number, part.strip()))
     return found
 

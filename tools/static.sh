@@ -88,30 +88,22 @@ if [ "$kind" = tests ]; then
 	exit 0
 fi
 
-# The panic strategy for the program $1. The daemon says what went wrong; when a worker fails, its exit code
-# tells the daemon enough, and without the words it is a tenth smaller.
+# A panic ends the program at once and without words: that is a tenth of the program, all of which is
+# resident in the daemon. The kernel logs the address, and the addresses are fixed (docs/building.md).
 quiet=immediate-abort
-panic_of() {
-	if [ "$1" = tailover-fetch ] && [ -n "$source" ] &&
-		"$rustc" -Zunstable-options "-Cpanic=$quiet" --print cfg >/dev/null 2>&1; then
-		echo "$quiet"
-	else
-		echo abort
-	fi
-}
-
-for name in tailover tailover-fetch; do
-	words=(--release --bin "$name" "${settings[@]}")
-	CARGO_PROFILE_RELEASE_PANIC="$(panic_of "$name")"
-	export CARGO_PROFILE_RELEASE_PANIC
-	[ "$CARGO_PROFILE_RELEASE_PANIC" = abort ] || words+=("-Zpanic-$quiet")
-	if [ "$kind" = symbols ]; then
-		# Told to the last compilation alone: as a setting of the profile it would build everything anew.
-		cargo-zigbuild rustc "${words[@]}" "$@" -- -Cstrip=none
-	else
-		cargo-zigbuild zigbuild "${words[@]}" "$@"
-	fi
-done
+if [ -n "$source" ] && "$rustc" -Zunstable-options "-Cpanic=$quiet" --print cfg >/dev/null 2>&1; then
+	export CARGO_PROFILE_RELEASE_PANIC="$quiet"
+	settings+=("-Zpanic-$quiet")
+fi
+case "$kind" in
+symbols)
+	# Told to the last compilation alone: as a setting of the profile it would build everything anew.
+	for name in tailover tailover-fetch; do
+		cargo-zigbuild rustc --release --bin "$name" "${settings[@]}" "$@" -- -Cstrip=none
+	done
+	;;
+*) cargo-zigbuild zigbuild --release --bin tailover --bin tailover-fetch "${settings[@]}" "$@" ;;
+esac
 
 mkdir -p "$out"
 echo "$std" >"$out/std"

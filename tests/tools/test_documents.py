@@ -27,8 +27,8 @@ OPENWRTS = {
     "reload_config": "procd's; the reload itself is in tests/shell/init.sh",
     "ubus": "lab/doubles/tests: the daemon's object by the same protocol",
 }
-# The shell's own words in a session that is shown.
-SHELL = {"echo", "cat"}
+# Words of a session that is shown, of the shell and of every router.
+SHELL = {"echo", "cat", "wget"}
 
 
 def fill(command):
@@ -75,8 +75,7 @@ class Documents(unittest.TestCase):
                     self.assertEqual(lab_words._arguments().command, rest[0], where)
 
     def test_the_service_has_each_command(self):
-        own = re.search(r'EXTRA_COMMANDS="([^"]*)"', INIT.read_text())
-        known = RC_COMMON | set(own[1].split() if own else [])
+        known = RC_COMMON | set(re.findall(r"^extra_command \"(\w+)\"", INIT.read_text(), re.MULTILINE))
         for where, command in self.of("service"):
             words = re.sub(r"[|…]", " ", command).split()
             if words[1] == "tailover":
