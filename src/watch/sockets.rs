@@ -6,10 +6,13 @@
 //! tailscaled itself notices.
 
 use std::collections::HashSet;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+
+/// The kernel hands out no more of a table at once (seq_file(9)), and each read begins where the last ended.
+const PAGE: usize = 4096;
 
 /// State of a TCP connection (include/net/tcp_states.h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -69,10 +72,20 @@ pub struct Flow {
     pub retransmits: u32,
 }
 
-/// Reads the text of /proc/net/tcp or tcp6 (proc_pid_net(5)); lines that do not parse, the heading
-/// among them, are left out.
-pub fn parse(text: &str) -> Vec<Entry> {
-    text.lines().filter_map(entry).collect()
+/// Reads /proc/net/tcp or tcp6 (proc_pid_net(5)); lines that do not parse, the heading among them,
+/// are left out. So are those of no process on which nothing is resent: a router that has just
+/// closed a thousand connections keeps each for a minute (TIME_WAIT), and nobody asks for them.
+///
+/// Line by line, as the whole text would be the largest thing that the daemon ever holds.
+fn read(mut table: impl BufRead) -> io::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    let mut line = Vec::new();
+    while table.read_until(b'\n', &mut line)? > 0 {
+        let found = std::str::from_utf8(&line).ok().and_then(entry);
+        entries.extend(found.filter(|e| e.inode != 0 || e.flow.retransmits > 0));
+        line.clear();
+    }
+    Ok(entries)
 }
 
 /// `sl local rem st tx:rx tr:when retrnsmt uid timeout inode …`, all but the last three in
@@ -171,10 +184,10 @@ pub fn own(pid: u32, entries: Vec<Entry>) -> io::Result<Vec<Flow>> {
 fn tables(pid: u32, names: [&str; 2]) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for (name, optional) in names.into_iter().zip([false, true]) {
-        match fs::read_to_string(format!("/proc/{pid}/net/{name}")) {
+        match File::open(format!("/proc/{pid}/net/{name}")) {
             // A kernel without IPv6.
             Err(e) if e.kind() == io::ErrorKind::NotFound && optional => {}
-            text => entries.extend(parse(&text?)),
+            table => entries.append(&mut read(BufReader::with_capacity(PAGE, table?))?),
         }
     }
     Ok(entries)
@@ -185,6 +198,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::net::{TcpListener, TcpStream};
+
+    fn parse(text: &str) -> Vec<Entry> {
+        read(text.as_bytes()).expect("a text can be read")
+    }
 
     /// As printed on a little-endian CPU, with a resending connection and a mapped address.
     #[cfg(target_endian = "little")]
@@ -226,6 +243,20 @@ mod tests {
         assert_eq!(six[0].flow.remote, "198.51.100.10:443".parse().unwrap());
         assert_eq!(six[1].flow.local, "[2001:db8::1]:22".parse().unwrap());
         assert_eq!(six[1].inode, 404);
+    }
+
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn of_what_belongs_to_no_process_only_what_is_resent_is_kept() {
+        let line = |times: u32| {
+            format!(
+                "   7: 0200000A:C350 0A6433C6:01BB 06 00000000:00000000 03:00000DB7 {times:08X}     0        0 0 3 0\n"
+            )
+        };
+        assert_eq!(parse(&line(0).repeat(10_000)), []);
+        let kept = parse(&(line(0) + &line(2) + TCP));
+        assert_eq!(kept.len(), 3);
+        assert_eq!((kept[0].inode, kept[0].flow.retransmits), (0, 2));
     }
 
     #[test]
