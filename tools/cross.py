@@ -41,8 +41,8 @@ TESTS = "its tests"
 # not hold up the other CPUs.
 TESTS_MOST = 3600
 # What the binaries and the results are made from.
-SOURCES = ["src", "Cargo.toml", "Cargo.lock", "tests/time64.rs", "tests/recordings", "tools/static.sh", "tools/trim.py", "tools/mended-rustc.sh",
-           "tools/zig.sh"]
+SOURCES = ["src", "Cargo.toml", "Cargo.lock", "tests/time64.rs", "tests/recordings", "tools/static.sh",
+           "tools/trim.py", "tools/mended-rustc.sh", "tools/zig.sh"]
 # The keys of cross's configuration file, from its src/cross_toml.rs of commit 8c1a8aa (August 2026).
 CROSS_KEYS = {
     "build": {"build-std", "zig", "default-target", "pre-build", "dockerfile", "env"},
@@ -209,7 +209,7 @@ def smoke(row, variant, run):
 def static(*words, env=None, most=None):
     """tools/static.sh; gives what it printed, which is shown as well. It may take `most` seconds."""
     limit = ["timeout", str(most)] if most else []
-    with subprocess.Popen([*limit, ROOT / "tools/static.sh", "tools/trim.py", "tools/mended-rustc.sh", *words], stdout=subprocess.PIPE, text=True,
+    with subprocess.Popen([*limit, ROOT / "tools/static.sh", *words], stdout=subprocess.PIPE, text=True,
                           env={**os.environ, **(env or {})}) as process:
         lines = []
         for line in process.stdout:

@@ -13,6 +13,10 @@ use smol::{future, LocalExecutor};
 use tailover::ubus::blobmsg::table_from_json;
 use tailover::ubus::{oneshot, Client, Happening, Method, Type};
 
+mod bus;
+
+use bus::tailover;
+
 /// Longest wait for anything here; reached only when a test fails.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -110,16 +114,7 @@ impl Router {
         }
         fs::write(folder.join("state/history"), lines()).expect("a history");
         let socket = folder.join("ubus.sock");
-        let ubusd = Command::new(env!("CARGO_BIN_EXE_ubusd"))
-            .arg("-s")
-            .arg(&socket)
-            .spawn();
-        let ubusd = ubusd.expect("ubusd");
-        let end = Instant::now() + PATIENCE;
-        while UnixStream::connect(&socket).is_err() {
-            assert!(Instant::now() < end, "ubusd does not listen");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let ubusd = bus::Bus::spawn(&socket);
         Router { folder, ubusd }
     }
 
@@ -287,16 +282,6 @@ fn answer(mut connection: UnixStream) -> std::io::Result<()> {
         connection,
         "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"
     )
-}
-
-/// The binary beside the doubles: `cargo test --workspace` builds it, `cargo test -p` alone does not.
-fn tailover() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_BIN_EXE_ubusd")).with_file_name("tailover");
-    if !path.exists() {
-        println!("skipped: {} is not built", path.display());
-        return None;
-    }
-    Some(path)
 }
 
 fn text(output: &Output) -> String {

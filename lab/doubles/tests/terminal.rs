@@ -2,7 +2,6 @@
 //! times. The daemon is a stand-in that answers what the test says.
 
 use std::fs;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
@@ -12,18 +11,12 @@ use smol::{future, LocalExecutor};
 use tailover::ubus::blobmsg::table_from_json;
 use tailover::ubus::{oneshot, Client, Happening, Method, Status, Type};
 
+mod bus;
+
+use bus::tailover;
+
 /// Longest wait for anything here; reached only when a test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The binary beside the doubles: `cargo test --workspace` builds it, `cargo test -p` alone does not.
-fn tailover() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_BIN_EXE_ubusd")).with_file_name("tailover");
-    if !path.exists() {
-        println!("skipped: {} is not built", path.display());
-        return None;
-    }
-    Some(path)
-}
 
 struct Bus {
     folder: PathBuf,
@@ -40,16 +33,7 @@ impl Bus {
             socket.display()
         );
         fs::write(folder.join("config"), text).expect("a written configuration");
-        let ubusd = Command::new(env!("CARGO_BIN_EXE_ubusd"))
-            .arg("-s")
-            .arg(&socket)
-            .spawn();
-        let ubusd = ubusd.expect("ubusd");
-        let end = Instant::now() + PATIENCE;
-        while UnixStream::connect(&socket).is_err() {
-            assert!(Instant::now() < end, "ubusd does not listen");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let ubusd = bus::Bus::spawn(&socket);
         Bus { folder, ubusd }
     }
 

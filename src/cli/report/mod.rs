@@ -3,6 +3,7 @@
 //! The router's own tools say it best, so they are run; each has a time limit, and what could not be
 //! read says why. No line goes out that [`Scrub`] has not seen.
 
+mod address;
 mod known;
 mod scrub;
 
