@@ -131,6 +131,17 @@ impl Drop for Running {
     }
 }
 
+impl Running {
+    /// Started, and its object is there.
+    fn start(bus: &Bus, binary: &Path) -> Running {
+        let mut command = bus.command(binary, "run");
+        let daemon = command.stdout(Stdio::null()).spawn();
+        let daemon = Running(daemon.expect("the binary runs"));
+        until("the object is there", || bus.status().is_some());
+        daemon
+    }
+}
+
 fn send(child: &Child, signal: &str) {
     let pid = child.id().to_string();
     let kill = Command::new("kill").args(["-s", signal, &pid]).status();
@@ -197,19 +208,12 @@ fn a_check_is_answered_over_ubus_and_the_daemon_outlives_it() {
         return;
     };
     let bus = Bus::start("check");
-    let mut command = bus.command(&binary, "run");
-    let mut daemon = command
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("the binary runs");
-    until("the object is there", || bus.status().is_some());
+    let mut daemon = Running::start(&bus, &binary);
     let check = oneshot::call(&bus.socket(), "tailover", "check", Vec::new(), PATIENCE);
     let check = check.expect("an answer");
     assert!(check.get("would").is_some() && check.get("sentence").is_some());
     assert!(bus.status().is_some());
-    assert!(daemon.try_wait().expect("a child").is_none());
-    daemon.kill().expect("to end it");
-    daemon.wait().expect("its end");
+    assert!(daemon.0.try_wait().expect("a child").is_none());
 }
 
 /// What is read before the assessment begins must not look like its end.
@@ -225,8 +229,8 @@ fn a_check_waits_for_its_probes_also_where_the_path_is_looked_at_often() {
     let file = bus.folder.join("config");
     let text = fs::read_to_string(&file).expect("a configuration") + "\toption interval '1'\n";
     fs::write(&file, text).expect("a written configuration");
-    let setup =
-        "ip link add wan type veth peer name other && ip link set other up && ip address add 192.0.2.2/24 dev wan && ip link set wan up \
+    let setup = "ip link add wan type veth peer name other && ip link set other up \
+                 && ip address add 192.0.2.2/24 dev wan && ip link set wan up \
                  && ip route add default via 192.0.2.1 dev wan";
     let made = Command::new("sh").args(["-c", setup]).status();
     assert!(made.expect("sh").success(), "an uplink");
@@ -247,12 +251,7 @@ fn the_object_is_there_again_when_ubusd_is() {
         return;
     };
     let mut bus = Bus::start("reborn");
-    let mut command = bus.command(&binary, "run");
-    let mut daemon = command
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("the binary runs");
-    until("the object is there", || bus.status().is_some());
+    let mut daemon = Running::start(&bus, &binary);
     bus.kill();
     assert!(bus.status().is_none());
     bus.ubusd = Bus::spawn(&bus.socket());
@@ -262,12 +261,10 @@ fn the_object_is_there_again_when_ubusd_is() {
         .and_then(|s| Some(s.get("stage")?.str()?.to_owned()));
     assert!(stage.is_some_and(|s| !s.is_empty()));
     assert!(
-        daemon.try_wait().expect("a child").is_none(),
+        daemon.0.try_wait().expect("a child").is_none(),
         "one process all the time"
     );
-    let pid = daemon.id().to_string();
-    let kill = Command::new("kill").args(["-s", "TERM", &pid]).status();
-    assert!(kill.expect("kill runs").success());
-    assert!(daemon.wait().expect("its end").success());
+    send(&daemon.0, "TERM");
+    assert!(daemon.0.wait().expect("its end").success());
     until("the object has gone", || bus.status().is_none());
 }
