@@ -25,16 +25,16 @@ PLACES = [
     ("openwrt/**/Makefile", r"^PKG_VERSION:="),
 ]
 VERSION = r"\d+\.\d+\.\d+"
-# Targets of the Makefile that make what is gathered, in this order, and the folders of target/ they use.
-PACKAGES = ["dist", "ipk", "apk", "feed"]
+# The folders of target/ that are gathered.
 GATHERED = ["packages", "dist"]
 CYCLONEDX = "0.5.9"
 
 
 def run(*words):
-    print("release:", " ".join(map(str, words)), flush=True)
+    words = [str(word) for word in words]
+    print("release:", " ".join(words), flush=True)
     if subprocess.run(words, cwd=ROOT).returncode:
-        raise Failed(f"{words[0]} {words[1]} failed")
+        raise Failed(f"{' '.join(words)} failed")
 
 
 def places():
@@ -151,12 +151,10 @@ def make(version):
     # Packages of a former version must not come along.
     for kind in GATHERED:
         shutil.rmtree(ROOT / "target" / kind, ignore_errors=True)
-    known = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
-    for name in PACKAGES:
-        if name in known:
-            run("make", name)
-        else:
-            print(f"release: the Makefile has no {name}: left out", file=sys.stderr)
+    run("make", "dist")
+    for row in cross.targets():
+        for variant in ("full", "mini"):
+            run("make", "feed", f"TARGET={row['target']}", f"VARIANT={variant}")
     sbom(folder, version)
     gather(folder, version)
     clean()
