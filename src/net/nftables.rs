@@ -253,11 +253,13 @@ mod tests {
         };
     }
 
+    #[cfg(target_endian = "little")]
     fn parsed<T>(recorded: &[u8], kind: u16, parse: fn(&[u8]) -> Option<T>) -> Vec<T> {
         let wanted = messages(recorded).filter(|m| m.kind == kind);
         wanted.filter_map(|m| parse(m.payload)).collect()
     }
 
+    #[cfg(target_endian = "little")]
     fn of(table: &str, chain: Option<&str>) -> Deleted {
         Deleted::Of {
             table: table.into(),
