@@ -8,7 +8,7 @@ SHELL := /bin/bash
 
 # The lab's binaries: the programs as they are shipped, the doubles of OpenWrt's own, and the prober alone.
 LAB_BIN := target/lab/bin
-DOUBLES := ubusd netifd ubus
+DOUBLES := ubusd netifd ubus flood
 OURS := tailover tailover-fetch
 EXAMPLE := bursts
 # CI builds for this CPU besides its own.

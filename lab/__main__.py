@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import parts, paths, sandbox
+from . import parts, paths, sandbox, troubles
 
 
 def main():
@@ -63,6 +63,13 @@ def _arguments():
         measure.add_argument(f"--{name}", dest="kind", action="store_const", const=name, help=text)
     naming = commands.add_parser("naming", parents=[world], help="are faults named exactly?")
     naming.add_argument("names", nargs="*", help="only cases whose title contains one of these")
+    words = "what goes wrong around tailover, at each moment"
+    trouble = commands.add_parser("troubles", parents=[world], help=words)
+    trouble.add_argument("names", nargs="*", help="only those whose name contains one of these")
+    trouble.add_argument("--moment", action="append", choices=list(troubles.MOMENTS), help="only then")
+    trouble.add_argument(
+        "--record", action="store_true", help="note the results; pass over those noted for these sources"
+    )
     test = commands.add_parser("test", parents=[world], help="run the scenarios")
     test.add_argument("names", nargs="*", help="only those whose name contains one of these")
     test.add_argument("--all", action="store_true", help="the rare ones too")

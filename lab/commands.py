@@ -9,6 +9,7 @@ import traceback
 
 from . import blind, picture, scenarios
 from . import naming as names
+from . import troubles as trouble
 from .hosts import HostError
 from .paths import LOGS, TAILOVER_INSIDE, TREE_INSIDE
 from .sandbox import NOT_UP
@@ -106,6 +107,29 @@ def naming(options):
     table, good = names.run_all(world, options.names)
     _say(table)
     return 0 if good else 1
+
+
+def troubles(options):
+    """What goes wrong around tailover, each at each moment; fails when one is not survived."""
+    world = _world(options)
+    if not world.tailover:
+        _say("lab: no tailover binary; build it or give --tailover")
+        return 1
+    pairs = trouble.pairs(options.names, options.moment, world.seed)
+    done = trouble.recorded() if options.record else {}
+    failed = []
+    for name, moment in pairs:
+        if done.get((name, moment)) == "survived":
+            continue
+        text, good = trouble.attempt(world, name, moment)
+        _say(f"{'survived' if good else 'FAILED':8} {name} at {moment}: {text}")
+        if not good:
+            failed.append(f"{name} at {moment}")
+            _show_log()
+        if options.record:
+            trouble.record(name, moment, "survived" if good else "failed", text)
+    _say(f"{len(pairs)} troubles, {len(failed)} not survived: {', '.join(failed) or 'none'}; seed {world.seed}")
+    return 1 if failed else 0
 
 
 def demo(options):

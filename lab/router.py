@@ -334,6 +334,10 @@ class Router:
         self.host.write("config/tailover", config)
         log = LOGS / "router-tailover.log"
         self._tailover_log = log.stat().st_size if log.exists() else 0
+        self.respawn_tailover()
+
+    def respawn_tailover(self):
+        """Starts `tailover run` again with what is in /etc/config/tailover, as procd does."""
         self.tailover = self.host.spawn("tailover", [*_confined(), "/usr/sbin/tailover", "run"])
 
     def script_of_package(self, name):
@@ -394,9 +398,23 @@ class Router:
         self.host.sh("mkdir -p /run/ubus; rm -f /run/ubus/ubus.sock")
         self._ubus = [self.host.spawn("ubusd", [ubusd, "-s", "/run/ubus/ubus.sock"])]
         wait_until(self.host.path("/run/ubus/ubus.sock").exists, 5, "ubusd's socket")
-        self._ubus.append(self.host.spawn("netifd", [netifd, "--state", procd.STATE_FILE]))
+        self.start_netifd()
+
+    def start_netifd(self):
+        """Starts the double that has netifd's objects, mwan3's and procd's."""
+        self._ubus.append(self.host.spawn("netifd", [BIN / "netifd", "--state", procd.STATE_FILE]))
         ubus = [BIN / "ubus", "call", "network.interface", "dump"]
         wait_until(lambda: self.host.run(ubus, check=False), 5, "netifd's double")
+
+    def kill_netifd(self):
+        """The objects are gone, ubusd is not."""
+        netifd = self._ubus.pop()
+        netifd.kill()
+        netifd.wait()
+
+    def signal_ubusd(self, number):
+        """Sends ubusd a signal."""
+        self._ubus[0].send_signal(number)
 
     def kill_ubus(self):
         """ubusd and netifd's double die at once."""

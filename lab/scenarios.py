@@ -8,7 +8,8 @@ tailover, which prove the lab itself, and the list of all.
 import time
 from dataclasses import dataclass
 
-from . import documented, drills, failback, footprint, losses, many, naming, nat64, plan, rescues, routers, tailscaled, tunnels, verdicts
+from . import documented, drills, endurance, failback, footprint, losses, many, naming, nat64, plan, rescues
+from . import routers, tailscaled, troubles, tunnels, verdicts
 from .hosts import wait_until
 from .steps import (
     PATIENCE,
@@ -312,6 +313,12 @@ SCENARIOS = [
     Scenario(failback.flows_held_by_mwan3, tailover=True, rare=True, restarts=2),
     Scenario(failback.marks_hold_nothing_while_steered, tailover=True),
     Scenario(failback.flapping, tailover=True, rare=True),
+    # One that is killed, and one whose LocalAPI says garbage: the troubles' own.
+    Scenario(troubles.troubles_short, tailover=True, restarts=3),
+    Scenario(troubles.killed_ten_times, tailover=True),
+    Scenario(troubles.killed_at_random, tailover=True, rare=True),
+    Scenario(endurance.endurance_short, tailover=True, rare=True),
+    Scenario(endurance.endurance, tailover=True, rare=True),
     Scenario(dead_without_cure_derp, peer="derp-only", rare=True),
     Scenario(by_hand_derp, peer="derp-only"),
     Scenario(rescues.failover_derp, peer="derp-only", tailover=True),

@@ -20,7 +20,7 @@ _ELSEWHERE = "/run/elsewhere/tailscaled.sock"
 
 def failover_old_tailscaled(world):
     """The failover with a tailscaled that is ten releases older."""
-    with _Program(world, "tailscaled-old"):
+    with Program(world, "tailscaled-old"):
         figures = rescues.failover_direct(world)
         state = status(world)["tailnet"]
         expect(state["debug"] and state["bus"], f"it has debug and a bus: {state}")
@@ -32,7 +32,7 @@ def failover_small_tailscaled(world):
     # Without health it says for ever that it is offline.
     world.node.says_online = False
     try:
-        with _Program(world, "tailscaled-small"):
+        with Program(world, "tailscaled-small"):
             start_tailover(world)
             figures = fail_over(world, "tailover")
             expect_back(figures)
@@ -54,7 +54,7 @@ def crash_loop(world):
     """A tailscaled that ends again and again is named, and left to procd's respawn."""
     start_tailover(world)
     since = time.monotonic()
-    with _Program(world, script=_CRASHING, restart=False):
+    with Program(world, script=_CRASHING, restart=False):
         world.router.host.run(["kill", "-KILL", str(world.node.pid())])
         wait_until(lambda: "crash-loop" in rescues.faults(world), 60, "the name crash-loop")
         named = time.monotonic() - since
@@ -75,7 +75,7 @@ def given_up_by_procd(world):
     start_tailover(world)
     since = time.monotonic()
     earlier = _given_up()
-    with _Program(world, script=_CRASHING, restart=False):
+    with Program(world, script=_CRASHING, restart=False):
         world.router.host.run(["kill", "-KILL", str(world.node.pid())])
         wait_until(lambda: _given_up() > earlier, 90, "procd giving up")
         gave_up = time.monotonic()
@@ -116,7 +116,7 @@ def restarted_by_others(world):
 
 def upgraded_under_us(world):
     """A replaced program is no fault; the new process is asked anew what it has."""
-    with _Program(world, "tailscaled-old", copy=True) as program:
+    with Program(world, "tailscaled-old", copy=True) as program:
         start_tailover(world)
         expect(status(world)["tailnet"]["version"].startswith("1.82"), "not the old one")
         program.replace("tailscaled")
@@ -139,7 +139,7 @@ def upgraded_under_us(world):
 def socket_elsewhere(world):
     """A tailscaled that listens elsewhere is found by its process, used, and it is said once."""
     arguments = f"mkdir -p /run/elsewhere\nexec {_PARTS}/tailscaled --socket={_ELSEWHERE} \"$@\""
-    with _Program(world, script=f"#!/bin/sh\n{arguments}\n", restart=False):
+    with Program(world, script=f"#!/bin/sh\n{arguments}\n", restart=False):
         world.node.socket = _ELSEWHERE
         try:
             world.node.restart()
@@ -158,7 +158,7 @@ def socket_elsewhere(world):
 # What is run in tailscaled's place.
 
 
-class _Program:
+class Program:
     """Another program in the place of the router's tailscaled, for a while.
 
     `name` is a part, `script` a text; `copy`: a file of its own, as a package
