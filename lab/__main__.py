@@ -68,7 +68,7 @@ def _arguments():
     trouble.add_argument("names", nargs="*", help="only those whose name contains one of these")
     trouble.add_argument("--moment", action="append", choices=list(troubles.MOMENTS), help="only then")
     trouble.add_argument(
-        "--record", action="store_true", help="note the results; pass over those noted for these sources"
+        "--record", action="store_true", help="note the results; pass over those survived by this program"
     )
     test = commands.add_parser("test", parents=[world], help="run the scenarios")
     test.add_argument("names", nargs="*", help="only those whose name contains one of these")

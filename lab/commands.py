@@ -9,6 +9,7 @@ import traceback
 
 from . import blind, picture, scenarios
 from . import naming as names
+from . import record
 from . import troubles as trouble
 from .hosts import HostError
 from .paths import LOGS, TAILOVER_INSIDE, TREE_INSIDE
@@ -116,10 +117,11 @@ def troubles(options):
         _say("lab: no tailover binary; build it or give --tailover")
         return 1
     pairs = trouble.pairs(options.names, options.moment, world.seed)
-    done = trouble.recorded() if options.record else {}
+    done = record.noted("troubles") if options.record else {}
     failed = []
     for name, moment in pairs:
-        if done.get((name, moment)) == "survived":
+        before = done.get(f"{name} at {moment}", {})
+        if before.get("survived") and before["program"] == record.program():
             continue
         text, good = trouble.attempt(world, name, moment)
         _say(f"{'survived' if good else 'FAILED':8} {name} at {moment}: {text}")
@@ -127,7 +129,7 @@ def troubles(options):
             failed.append(f"{name} at {moment}")
             _show_log()
         if options.record:
-            trouble.record(name, moment, "survived" if good else "failed", text)
+            record.note("troubles", f"{name} at {moment}", survived=good, said=text)
     _say(f"{len(pairs)} troubles, {len(failed)} not survived: {', '.join(failed) or 'none'}; seed {world.seed}")
     return 1 if failed else 0
 

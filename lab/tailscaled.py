@@ -202,3 +202,4 @@ class Program:
             # Else the next scenario would begin with a stranger.
             self._world.router.stop_tailover()
             self._world.node.restart()
+            wait_until(self._world.node.answers, PATIENCE, "an answer of the usual tailscaled")

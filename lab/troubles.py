@@ -153,6 +153,7 @@ def _free_again(world):
 
 def _renamed(world):
     world.router.host.sh("ip link set eth1 down; ip link set eth1 name lost1; ip link set lost1 up")
+    world.router.ifdown(plan.ISP1)
 
 
 def _named_again(world):
@@ -162,6 +163,7 @@ def _named_again(world):
 
 def _backup_vanishes(world):
     world.router.host.sh("ip link set eth2 down")
+    world.router.ifdown(plan.ISP2)
 
 
 def _backup_again(world):
@@ -326,10 +328,16 @@ def _while_steering(world, trouble):
 
 def _in_cure(cure):
     def moment(world, trouble):
+        begun = _begins(world, cure)
         world.isp1.blackhole()
-        linger(DISCONNECTED_AFTER)
-        _at(world, cure, lambda: world.router.disconnected(plan.ISP1))
+        # The daemon may see it before mwan3 does.
+        told = not _within(begun, DISCONNECTED_AFTER)
+        if told:
+            world.router.disconnected(plan.ISP1)
+            _await_cure(world, begun, cure)
         _through(world, trouble)
+        if not told:
+            world.router.disconnected(plan.ISP1)
         _await_well(world, "isp2")
 
     return moment
@@ -364,10 +372,35 @@ MOMENTS = {
 
 def _at(world, cure, harm):
     """Does the harm and waits until the daemon begins with that cure."""
-    before = len(world.router.log_of_tailover())
+    begun = _begins(world, cure)
     harm()
-    begins = f"cure {cure}"
-    wait_until(lambda: begins in world.router.log_of_tailover()[before:], 60, f"`{begins}`", every=0.01)
+    _await_cure(world, begun, cure)
+
+
+def _begins(world, cure):
+    """Gives a function: whether the daemon has begun with that cure from now on."""
+    before = len(world.router.log_of_tailover())
+    return lambda: f"cure {cure}" in world.router.log_of_tailover()[before:]
+
+
+def _await_cure(world, begun, cure):
+    try:
+        wait_until(begun, 60, f"`cure {cure}`", every=0.01)
+    except TimeoutError as problem:
+        raise Failed(f"{problem}; its last words: {_last_words(world)}") from problem
+
+
+def _within(condition, span):
+    """Whether the condition comes true within `span` seconds."""
+    try:
+        wait_until(condition, span, "it", every=0.01)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _last_words(world):
+    return " | ".join(world.router.log_of_tailover().splitlines()[-12:])
 
 
 def _through(world, trouble):
@@ -398,7 +431,10 @@ def _await_well(world, isp):
             and status(world)["stage"] == "quiet"
         )
 
-    wait_until(well, WELL_WITHIN, f"a tailnet that is well over {isp}")
+    try:
+        wait_until(well, WELL_WITHIN, f"a tailnet that is well over {isp}")
+    except TimeoutError as problem:
+        raise Failed(f"{problem}: {world.describe()}; the daemon's last words: {_last_words(world)}") from problem
 
 
 def survive(world, trouble, moment):
@@ -488,7 +524,7 @@ def killed_at_random(world, times=200):
         _kill(signal.SIGKILL)(world)
         try:
             _await_well(world, "isp2" if dark else "isp1")
-        except TimeoutError as problem:
+        except Failed as problem:
             raise Failed(f"kill {number + 1} of {times}: {problem}; seed {world.seed}") from problem
         worst = max(worst, time.monotonic() - begun)
     wait_until(lambda: not world.router.traces_of_tailover(), WELL_WITHIN, "the end of the steering")
