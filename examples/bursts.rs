@@ -58,7 +58,7 @@ async fn burst(prober: &Prober, settings: &Settings, device: &str) -> Verdict {
         external: false,
         resolvers: Resolvers::Nobody,
         seed: std::array::from_fn(|_| fastrand::u8(..)),
-        sent: Default::default(),
+        sent: Rc::default(),
     };
     let judgement = RefCell::new(Judgement::default());
     let (known, verdict) = channel::bounded(1);

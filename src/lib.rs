@@ -3,6 +3,17 @@
 //! The way of the data is `watch -> core -> cure`: `watch` turns the world into inputs, `core`
 //! decides, `cure` acts. `daemon` joins the three on one thread.
 
+// A number from outside must not become another one.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        clippy::unchecked_time_subtraction
+    )
+)]
+
 pub mod cli;
 pub mod config;
 pub mod core;

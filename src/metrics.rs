@@ -83,7 +83,12 @@ impl Tally {
             return;
         }
         self.ended += new;
-        for e in core.history().iter().rev().take(new as usize) {
+        for e in core
+            .history()
+            .iter()
+            .rev()
+            .take(usize::try_from(new).unwrap_or(usize::MAX))
+        {
             let Some((at, outcome)) = e.ended else {
                 continue;
             };
@@ -419,6 +424,7 @@ fn sample(labels: &[(&str, &str)], value: f64) -> Value {
         .map(|(name, value)| text(name, value))
         .collect();
     // Whole numbers as such, as readers print them.
+    #[allow(clippy::cast_possible_truncation, reason = "it saturates")]
     let value = match value.fract() == 0.0 {
         true => Value::I64(value as i64),
         false => Value::Double(value),

@@ -234,7 +234,12 @@ fn judgement(j: &Judgement, now: Time) -> Map<String, Value> {
     let age = j.judged_at.map(|t| seconds(now.saturating_sub(t)));
     map.insert("age".into(), json!(age));
     map.insert("since".into(), json!(seconds(now.saturating_sub(j.since))));
-    map.insert("rtt_ms".into(), json!(j.rtt.map(|r| r.as_millis() as u64)));
+    map.insert(
+        "rtt_ms".into(),
+        json!(j
+            .rtt
+            .map(|r| u64::try_from(r.as_millis()).unwrap_or(u64::MAX))),
+    );
     map.insert("public".into(), json!(j.public.map(|p| p.to_string())));
     let control = j.control.as_ref().map(|(result, _)| match result {
         Ok(()) => "answers".to_string(),

@@ -320,7 +320,7 @@ impl Daemon {
                         return line;
                     }
                 }
-                Err(_) => panic!("nobody said '{text}': {:#?}", self.seen),
+                Err(why) => panic!("nobody said '{text}' ({why}): {:#?}", self.seen),
             }
         }
     }

@@ -45,7 +45,8 @@ fn help(words: &[&str]) -> Help {
             // The text goes on.
             _ if entry.starts_with(' ') => {
                 let last = entries.last_mut().expect("an entry before");
-                last.1 = format!("{} {text}", last.1).trim().to_owned();
+                let whole = format!("{} {text}", last.1);
+                whole.trim().clone_into(&mut last.1);
             }
             Some((name, text)) => entries.push((name.to_owned(), text.trim().to_owned())),
             None => entries.push((entry.to_owned(), String::new())),

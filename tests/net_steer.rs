@@ -81,7 +81,7 @@ fn to(hop: &Hop) -> Steering {
 
 /// What ip(8) says of the way to the outside; `how` is `mark …` or `oif …` or both.
 fn way(family: Family, how: &str) -> String {
-    let far = FAR[if family == Family::V4 { 0 } else { 1 }];
+    let far = FAR[usize::from(family != Family::V4)];
     ip(format!("route get {far} {how}").trim_end())
 }
 

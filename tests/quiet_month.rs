@@ -347,7 +347,7 @@ impl Month {
     /// A keepalive now and then, of one segment or a few; each may be lost either way.
     fn tailscaled_talks(&mut self) {
         while self.own.next <= self.now {
-            for _ in 0..1 + self.dice.next() % 5 {
+            for _ in 0..=(self.dice.next() % 5) {
                 self.counted[0].sent += 1;
                 let answered = !self.dice.chance(LOSS) && !self.dice.chance(LOSS);
                 self.counted[0].received += u64::from(answered);

@@ -259,7 +259,7 @@ fn the_word_disconnected_alone_moves_the_mark_within_settle_and_quick() {
         w.inject(Fault::Dark {
             uplink: 0,
             told: None,
-        })
+        });
     });
     let (at, _) = steers(&w).first().cloned().expect("a steering");
     let limit = said[0].at + policy().settle + QUICK;
@@ -339,7 +339,9 @@ fn procds_words_of_tailscaled_make_it_looked_at_and_nothing_else() {
     let text = read("procd_service_notifications.txt");
     let mut said: Vec<Said> = text.lines().filter_map(line).collect();
     let begin = said.first().expect("lines").at;
-    said.iter_mut().for_each(|s| s.at -= begin);
+    for s in &mut said {
+        s.at -= begin;
+    }
     assert_eq!(said.len(), text.lines().count());
     let heard: Vec<String> = said
         .iter()

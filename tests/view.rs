@@ -128,6 +128,6 @@ fn the_timeline_shows_a_failover_and_which_way_was_used() {
     };
     // Open and used; then dark in the third slot, in which the packets were moved, and ever after.
     let (wan, wanb) = (slots("wan"), slots("wanb"));
-    assert_eq!((wan[0], wan[1], wan[2] & 25, wan[4]), (17, 17, 25, 8));
+    assert_eq!((wan[0], wan[1], wan[2] & 0b1_1001, wan[4]), (17, 17, 25, 8));
     assert_eq!((wanb[0], wanb[1], wanb[2], wanb[4]), (1, 1, 17, 17));
 }

@@ -141,6 +141,15 @@ impl Zone {
     }
 }
 
+/// The nearest whole number of seconds; of what is none, 0.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "it saturates, and NaN gives 0"
+)]
+pub fn whole(seconds: f64) -> i64 {
+    seconds.round() as i64
+}
+
 /// The Unix time.
 pub fn now() -> i64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);

@@ -52,7 +52,7 @@ pub fn page(answer: &Value) -> String {
 pub fn headline(e: &Value, zone: &Zone) -> String {
     let age = &e["began_ago"];
     let when = match age.as_f64() {
-        Some(age) => zone.tell(clock::now() - age.round() as i64) + ", ",
+        Some(age) => zone.tell(clock::now() - clock::whole(age)) + ", ",
         None => String::new(),
     };
     format!(
@@ -80,7 +80,7 @@ fn ago(age: &Value) -> String {
     let Some(age) = age.as_f64() else {
         return "some time ago".into();
     };
-    let mut rest = age.round() as u64;
+    let mut rest = u64::try_from(clock::whole(age)).unwrap_or(0);
     let mut words = Vec::new();
     for (size, unit) in UNITS {
         let count = rest / size;

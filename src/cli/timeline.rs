@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::clock;
+
 const DAY: f64 = 86_400.0;
 
 /// What is worst in a stretch of the day, the milder first, with its letter and its block.
@@ -27,7 +29,7 @@ pub fn day<'a>(
 ) -> String {
     let span = DAY / cells as f64;
     // Cell 0 is the newest here.
-    let of_age = |age: f64| (age.max(0.0) / span) as usize;
+    let of_age = |age: f64| usize::try_from(clock::whole((age / span).floor())).unwrap_or(0);
     let mut marks = vec![Mark::Unknown; cells];
     let mut mark = |from: usize, to: usize, as_what: Mark| {
         for cell in marks.iter_mut().skip(to).take(from.saturating_sub(to) + 1) {

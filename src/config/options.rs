@@ -416,16 +416,16 @@ impl Kind {
             Kind::Switch(at) => *at(settings) = switch(text)?,
             Kind::Level(at) => *at(settings) = level(text)?,
             Kind::Seconds { min, max, at } => {
-                *at(settings) = seconds(text).filter(|value| (min..=max).contains(&value))?
+                *at(settings) = seconds(text).filter(|value| (min..=max).contains(&value))?;
             }
             Kind::Number { min, max, at } => {
-                *at(settings) = integer(text).filter(|value| (min..=max).contains(&value))?
+                *at(settings) = integer(text).filter(|value| (min..=max).contains(&value))?;
             }
             Kind::Mark(at) => *at(settings) = Mark::parse(text)?,
             Kind::Mask(at) => *at(settings) = integer(text).filter(|mask| *mask != 0)?,
             Kind::Service(at) => *at(settings) = name(text)?,
             Kind::Socket(at) => {
-                *at(settings) = path(text).filter(|_| text.len() <= SOCKET_PATH_MAX)?
+                *at(settings) = path(text).filter(|_| text.len() <= SOCKET_PATH_MAX)?;
             }
             Kind::Path(at) => *at(settings) = path(text)?,
             Kind::OptionalPath(at) => *at(settings) = Some(path(text)?),

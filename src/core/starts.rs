@@ -9,7 +9,7 @@ use super::Time;
 const COUNTS: Duration = Duration::from_secs(600);
 
 /// This many within that time are a pattern; fewer are somebody at work, or an accident.
-const MANY: usize = 3;
+const MANY: u32 = 3;
 
 /// A loop in which nothing has ended for this long is over: procd's respawn waits 5 s in OpenWrt's
 /// package, and gives up after six ends.
@@ -109,8 +109,8 @@ impl Starts {
     /// How often it has ended by itself, when that goes on and is a loop.
     pub fn crash_loop(&self, now: Time) -> Option<u32> {
         let last = self.of(now, Starter::Crash).last()?;
-        let count = self.of(now, Starter::Crash).count();
-        (count >= MANY && now.saturating_sub(last) < LOOP_OVER).then_some(count as u32)
+        let count = self.count(now, Starter::Crash);
+        (count >= MANY && now.saturating_sub(last) < LOOP_OVER).then_some(count)
     }
 
     /// When procd last said that it has ended by itself.
@@ -122,8 +122,12 @@ impl Starts {
     /// How often somebody else has started it anew in the last minutes, when that is a pattern; and
     /// how long those minutes are.
     pub fn other_hand(&self, now: Time) -> Option<(u32, Duration)> {
-        let count = self.of(now, Starter::Hand).count();
-        (count >= MANY).then_some((count as u32, COUNTS))
+        let count = self.count(now, Starter::Hand);
+        (count >= MANY).then_some((count, COUNTS))
+    }
+
+    fn count(&self, now: Time, starter: Starter) -> u32 {
+        u32::try_from(self.of(now, starter).count()).unwrap_or(u32::MAX)
     }
 
     fn of(&self, now: Time, starter: Starter) -> impl Iterator<Item = Time> + '_ {

@@ -17,6 +17,10 @@ const WAYS: usize = 16;
 /// The bit of a slot that says that the tailnet's packets went by this way.
 pub const IN_USE: u8 = 16;
 
+fn slots(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
 /// The bit of a slot that says that this verdict held within it.
 fn bit(verdict: Verdict) -> u8 {
     match verdict {
@@ -62,7 +66,7 @@ impl Timeline {
                 Some(at) => at,
                 None if bits == 0 || self.rows.len() == WAYS => continue,
                 None => {
-                    let begun = self.slot.min(SLOTS as u64 - 1) as usize + 1;
+                    let begun = slots(self.slot).min(SLOTS - 1) + 1;
                     self.rows.push(Row {
                         uplink: uplink.clone(),
                         family: *family,
@@ -83,7 +87,7 @@ impl Timeline {
     /// Begins the slots that have come since.
     fn go_on(&mut self, now: Time) {
         let slot = now.as_secs() / SLOT.as_secs();
-        let passed = slot.saturating_sub(self.slot).min(SLOTS as u64) as usize;
+        let passed = slots(slot.saturating_sub(self.slot)).min(SLOTS);
         if passed == 0 {
             return;
         }

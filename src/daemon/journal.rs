@@ -73,7 +73,7 @@ impl Journal {
     /// How many of the newest episodes it has not been given yet, of so many that have ended.
     pub fn untold(&mut self, ended: u64) -> usize {
         let before = std::mem::replace(&mut self.taken, ended);
-        ended.saturating_sub(before) as usize
+        usize::try_from(ended.saturating_sub(before)).unwrap_or(usize::MAX)
     }
 
     /// Adds an episode that has just ended.

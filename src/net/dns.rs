@@ -117,8 +117,9 @@ pub async fn ask(
     let socket = open().map_err(|e| e.to_string())?;
     let datagram = |n: u16| {
         let turn = usize::from(n) % servers.len();
+        let id = seed ^ u16::try_from(turn).unwrap_or(0);
         let mut bytes = question.clone();
-        for (byte, id) in bytes.iter_mut().zip((seed ^ turn as u16).to_be_bytes()) {
+        for (byte, id) in bytes.iter_mut().zip(id.to_be_bytes()) {
             *byte = id;
         }
         (bytes, servers.get(turn).copied().unwrap_or(first))

@@ -5,9 +5,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use serde_json::Value;
-
 use crate::net::http::CertCheck;
+use serde_json::Value;
 
 /// ipn.State. On the bus it is the number, in the status the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -329,8 +328,6 @@ impl Notify {
 pub struct Ping {
     /// Empty if the peer answered.
     pub err: String,
-    /// Microseconds there and back.
-    pub latency_us: u64,
     /// The direct path that answered; `None` by DERP.
     pub endpoint: Option<SocketAddr>,
     /// Code of the DERP region that carried it, empty if direct.
@@ -341,11 +338,8 @@ impl Ping {
     /// Reads the answer to POST ping. `None` if it is no object.
     pub fn from_json(json: &Value) -> Option<Self> {
         json.as_object()?;
-        let seconds = json["LatencySeconds"].as_f64().unwrap_or(0.0);
         Some(Self {
             err: text(&json["Err"]).into(),
-            // `as` saturates, and turns NaN into 0.
-            latency_us: (seconds * 1e6) as u64,
             endpoint: text(&json["Endpoint"]).parse().ok(),
             derp_region: text(&json["DERPRegionCode"]).into(),
         })

@@ -16,7 +16,7 @@ use std::fmt;
 pub const MAX_DEPTH: usize = 32;
 
 /// Largest attribute, its header included (24 bits of length).
-const MAX_ATTR: usize = 0x00ff_ffff;
+const MAX_ATTR: u32 = 0x00ff_ffff;
 
 /// Bit 31 of an attribute's first word: "a name follows".
 const EXTENDED: u32 = ubus_rs::EXTENDED;
@@ -162,12 +162,12 @@ fn open(out: &mut Vec<u8>, id: u8, extended: bool) -> usize {
 
 /// Writes the length of the attribute opened at `at` and pads to 4.
 fn close(out: &mut Vec<u8>, at: usize) -> Result<(), BlobError> {
-    let len = out.len().saturating_sub(at);
-    if len > MAX_ATTR {
-        return Err(BlobError::TooLarge);
-    }
+    let len = u32::try_from(out.len().saturating_sub(at))
+        .ok()
+        .filter(|len| *len <= MAX_ATTR)
+        .ok_or(BlobError::TooLarge)?;
     if let Some(head) = out.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<4>) {
-        *head = (u32::from_be_bytes(*head) | len as u32).to_be_bytes();
+        *head = (u32::from_be_bytes(*head) | len).to_be_bytes();
     }
     out.resize(padded(out.len()), 0);
     Ok(())
@@ -360,7 +360,7 @@ impl Value {
     /// The 32 bits of an integer read as unsigned: object ids and addresses.
     pub fn u32(&self) -> Option<u32> {
         match self {
-            Value::I32(n) => Some(*n as u32),
+            Value::I32(n) => Some(n.cast_unsigned()),
             other => other.i64().and_then(|n| u32::try_from(n).ok()),
         }
     }

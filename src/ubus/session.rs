@@ -300,7 +300,7 @@ impl Session {
                     Attr::ObjId(EVENT_OBJECT),
                     Attr::Method("register".into()),
                     Attr::Data(vec![
-                        ("object".into(), Value::I32(listener as i32)),
+                        ("object".into(), Value::I32(listener.cast_signed())),
                         ("pattern".into(), Value::String(pattern)),
                     ]),
                 ],
@@ -471,9 +471,8 @@ impl Session {
         // Subscribers acknowledge a notification too, each with its own id as peer, after ubusd
         // has ended the request. Those find nothing here.
         let pending = self.pending.get_mut(&seq).filter(|p| p.peer == peer)?;
-        let attrs = match attrs {
-            Ok(attrs) => attrs,
-            Err(_) => return Some(self.done(seq, Status::ParseError)),
+        let Ok(attrs) = attrs else {
+            return Some(self.done(seq, Status::ParseError));
         };
         if kind == MsgType::Data {
             if let (Some(id), Some(role)) = (attrs.objid(), pending.role.take()) {

@@ -321,16 +321,19 @@ impl Attrs {
                         return Err(WireError::BlobLength(ids.len().saturating_mul(8)));
                     }
                     let at = run.nest_start(attr.number());
-                    ids.iter().for_each(|id| run.put_u32(0, *id));
+                    for id in ids {
+                        run.put_u32(0, *id);
+                    }
                     run.nest_end(at);
                 }
             }
         }
         flush(&mut out, run);
-        if out.len() > MAX_BLOB {
-            return Err(WireError::BlobLength(out.len()));
-        }
-        let len = (out.len() as u32).to_be_bytes();
+        let len = u32::try_from(out.len())
+            .ok()
+            .filter(|_| out.len() <= MAX_BLOB)
+            .ok_or(WireError::BlobLength(out.len()))?
+            .to_be_bytes();
         if let Some(head) = out.first_chunk_mut::<BLOB_HEAD_LEN>() {
             *head = len;
         }

@@ -383,7 +383,7 @@ impl World {
                 self.say(uplink, up, 30);
             }
             Fault::NewPublic { uplink } => {
-                self.isps[uplink].public = self.isps[uplink].public.wrapping_add(1)
+                self.isps[uplink].public = self.isps[uplink].public.wrapping_add(1);
             }
             Fault::NewGateway { uplink } => {
                 self.isps[uplink].lease += 1;

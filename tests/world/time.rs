@@ -80,6 +80,7 @@ impl World {
         }
     }
 
+    #[allow(clippy::too_many_lines, reason = "one line or two for each action")]
     pub(super) fn carry_out(&mut self, action: Action) {
         match &action {
             Action::Look(look) => {

@@ -20,7 +20,11 @@ impl Core {
                     if let Some(e) = &mut self.episode {
                         e.tried.steer[f.at()] += 1;
                     }
-                    if !drill && self.went_back.is_some_and(|t| now - t < FLAP_WITHIN) {
+                    if !drill
+                        && self
+                            .went_back
+                            .is_some_and(|t| now.saturating_sub(t) < FLAP_WITHIN)
+                    {
                         self.flaps = (self.flaps + 1).min(FLAP_MOST);
                         self.went_back = None;
                     }

@@ -182,7 +182,7 @@ impl Core {
             return match down {
                 // Nothing on the router knows when somebody logs in.
                 Fault::OutsideDown { portal: Some(_) } => {
-                    self.rest_until(now, now + self.pause().min(PORTAL_EVERY), why)
+                    self.rest_until(now, now + self.pause().min(PORTAL_EVERY), why);
                 }
                 _ => self.rest(now, why),
             };
@@ -196,9 +196,9 @@ impl Core {
         }
         if !faults.iter().any(Fault::curable) {
             return if self.healthy(since) {
-                self.heal(now)
+                self.heal(now);
             } else {
-                self.verify(now, since, Vec::new())
+                self.verify(now, since, Vec::new());
             };
         }
         let control = self.k.control_within_reach(since);

@@ -76,7 +76,7 @@ impl Core {
                 }
             }
             Stage::Resting { .. } if back => {
-                self.prove(now, Origin::Tailscaled, "tailscaled answers again".into())
+                self.prove(now, Origin::Tailscaled, "tailscaled answers again".into());
             }
             Stage::Resting { .. } if self.mends(now, now).is_some() => {
                 self.prove(
@@ -127,7 +127,7 @@ impl Core {
             .retain(|f| !matches!(f, Fault::ControlDown { .. }) || control.fresh == 0 || !online);
         match (before, is) {
             (Some(_), None) => {
-                self.prove(now, Origin::Tailscaled, "tailscale is wanted again".into())
+                self.prove(now, Origin::Tailscaled, "tailscale is wanted again".into());
             }
             (before, Some(is)) => {
                 if before.as_ref() != Some(&is) {

@@ -186,7 +186,7 @@ impl Connection {
                     continue;
                 }
                 if message.kind == NLMSG_ERROR {
-                    return match u32_at(message.payload, 0).map(|code| code as i32) {
+                    return match u32_at(message.payload, 0).map(|code| code.cast_signed()) {
                         Some(0) => Ok(None),
                         Some(code) => Err(io::Error::from_raw_os_error(code.saturating_neg())),
                         None => Err(io::ErrorKind::InvalidData.into()),

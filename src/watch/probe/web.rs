@@ -232,7 +232,7 @@ impl Prober {
         request.addresses = addresses;
         request.timeout = self.manner.tls.max(self.manner.http);
         request.body_limit = BODY_LIMIT;
-        request.ca_file = self.manner.ca_file.clone();
+        request.ca_file.clone_from(&self.manner.ca_file);
         request
     }
 
