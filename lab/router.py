@@ -291,10 +291,13 @@ class Router:
                 self.hotplug("connected", name, isp.device, FIRSTCONNECT="1")
 
     def ifdown(self, isp):
-        """netifd takes a DHCP uplink down after its carrier is lost."""
+        """netifd takes a DHCP uplink down after its carrier is lost, or its device."""
         self.link_up[isp.name] = False
-        self.host.sh(f"ip address flush dev {isp.device} scope global")
-        self.host.sh(f"ip route flush dev {isp.device}; ip -6 route flush dev {isp.device}")
+        self.host.sh(
+            f"ip link show dev {isp.device} >/dev/null 2>&1 || exit 0\n"
+            f"ip address flush dev {isp.device} scope global\n"
+            f"ip route flush dev {isp.device}; ip -6 route flush dev {isp.device}"
+        )
         self.mwan3.ifdown(isp)
         self._write_state()
         called = time.monotonic()

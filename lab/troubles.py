@@ -156,6 +156,11 @@ def _renamed(world):
     world.router.ifdown(plan.ISP1)
 
 
+def _named_in_any_case(world):
+    if not world.router.link_up[plan.ISP1.name]:
+        _named_again(world)
+
+
 def _named_again(world):
     world.router.host.sh("ip link set lost1 down; ip link set lost1 name eth1; ip link set eth1 up")
     world.router.ifup(plan.ISP1)
@@ -283,7 +288,10 @@ TROUBLES = [
     Trouble("netlink_flood", _flood_routes, span=1.0),
     Trouble("rules_gone", _rules_gone, gap=True),
     Trouble("place_occupied", _occupied, _still_occupied, undo=_free_again),
-    Trouble("first_renamed", _renamed, _named_again, gap=True, may=("steer", "nudge", "renew")),
+    Trouble(
+        "first_renamed", _renamed, _named_again, gap=True, may=("steer", "nudge", "renew"),
+        undo=_named_in_any_case,
+    ),
     Trouble("backup_vanishes", _backup_vanishes, _backup_again, 3.0, gap=True, may=("steer", "nudge", "renew")),
     Trouble(
         "state_full", _full, _not_full, prepare=_small_state, undo=_unmount(_SMALL),
