@@ -49,7 +49,7 @@ TESTS = "its tests"
 TESTS_MOST = 3600
 # What the binaries and the results are made from.
 SOURCES = ["src", "Cargo.toml", "Cargo.lock", "tests/time64.rs", "tests/recordings", "tools/static.sh",
-           "tools/trim.py", "tools/mended-rustc.sh", "tools/zig.sh"]
+           "tools/trim.py", "tools/mended-rustc.sh", "tools/zig.sh", "tools/zig-powerpc.sh"]
 # The keys of cross's configuration file, from its src/cross_toml.rs of commit 8c1a8aa (August 2026).
 CROSS_KEYS = {
     "build": {"build-std", "zig", "default-target", "pre-build", "dockerfile", "env"},

@@ -82,6 +82,13 @@ case "$target" in mips-* | powerpc-*)
 esac
 
 zig="$(tools/zig.sh)"
+case "$target" in powerpc-*)
+	# The three together keep cargo-zigbuild from looking for a zig of its own.
+	export CARGO_ZIGBUILD_ZIG_COMMAND="$PWD/tools/zig-powerpc.sh" CARGO_ZIGBUILD_ZIG_COMMAND_ARGS=""
+	CARGO_ZIGBUILD_ZIG_VERSION="$("$zig/python3" -m ziglang version)"
+	export CARGO_ZIGBUILD_ZIG_VERSION
+	;;
+esac
 # A target folder of its own: these flags would throw the tests' builds away.
 export PATH="$zig:$PATH" CARGO_TARGET_DIR=target/static-build RUSTFLAGS="$flags"
 if [ "$kind" = tests ]; then
