@@ -21,6 +21,7 @@ pub struct Limits {
 /// Counts restarts and says when the next is allowed.
 #[derive(Clone, Debug, Default)]
 pub struct Budget {
+    /// Until when each restart counts, the oldest first.
     spent: VecDeque<Time>,
     pause: Option<Duration>,
     not_before: Time,
@@ -41,12 +42,12 @@ impl Budget {
             .spent
             .iter()
             .copied()
-            .filter(|t| *t + HOUR > now)
+            .filter(|until| *until > now)
             .collect();
         let cap = limits.per_hour as usize;
         match recent.len().checked_sub(cap) {
             // The cap is free again when the oldest that fills it is an hour old.
-            Some(over) => Err(recent.get(over).map(|t| *t + HOUR)),
+            Some(over) => Err(recent.get(over).copied()),
             None => Ok(()),
         }
     }
@@ -54,8 +55,8 @@ impl Budget {
     /// Books a restart. `dice` spreads the pause by up to a quarter so that fifty routers behind
     /// one dead control server do not restart in step.
     pub fn spend(&mut self, now: Time, dice: u32, limits: &Limits) {
-        self.spent.push_back(now);
-        while self.spent.front().is_some_and(|t| *t + HOUR <= now) {
+        self.spent.push_back(now + HOUR);
+        while self.spent.front().is_some_and(|until| *until <= now) {
             self.spent.pop_front();
         }
         let pause = match self.pause {
@@ -65,6 +66,18 @@ impl Budget {
         self.pause = Some(pause);
         self.not_before = now + pause + (pause / 4).mul_f64(f64::from(dice) / f64::from(u32::MAX));
         self.healthy_since = None;
+    }
+
+    /// Books the restarts of earlier runs, the oldest first, by how long ago each was. A daemon that is
+    /// killed and started again must not begin to count anew.
+    pub fn recall(&mut self, now: Time, ages: &[Duration], limits: &Limits) {
+        for age in ages.iter().filter(|age| **age < HOUR) {
+            self.spend(now, 0, limits);
+            if let Some(until) = self.spent.back_mut() {
+                *until = until.saturating_sub(*age);
+            }
+            self.not_before = self.not_before.saturating_sub(*age);
+        }
     }
 
     /// Notes whether the tailnet is well; a healthy stretch as long as the longest pause,
@@ -82,7 +95,7 @@ impl Budget {
 
     /// Restarts in the last 3600 s.
     pub fn spent(&self, now: Time) -> usize {
-        self.spent.iter().filter(|t| **t + HOUR > now).count()
+        self.spent.iter().filter(|until| **until > now).count()
     }
 }
 
@@ -122,6 +135,21 @@ mod tests {
         let later = Duration::from_secs(300) + HOUR;
         b.spend(later, 0, &l);
         assert_eq!(b.not_before - later, l.min);
+    }
+
+    #[test]
+    fn what_an_earlier_run_has_spent_counts_on() {
+        let l = limits();
+        let now = Duration::from_secs(5);
+        let ages = [4000, 3000, 200, 20].map(Duration::from_secs);
+        let mut b = Budget::default();
+        b.recall(now, &ages, &l);
+        assert_eq!(b.spent(now), 3, "the first is longer ago than an hour");
+        // The third pause is 240 s, and began 20 s ago; then the hour of the first that counts is not over.
+        assert_eq!(b.may(now, &l), Err(Some(now + Duration::from_secs(220))));
+        let later = now + Duration::from_secs(220);
+        assert_eq!(b.may(later, &l), Err(Some(now + Duration::from_secs(600))));
+        assert_eq!(b.may(now + Duration::from_secs(600), &l), Ok(()));
     }
 
     #[test]

@@ -99,6 +99,8 @@ pub enum Input {
         family: Family,
         device: String,
     },
+    /// Restarts that earlier runs of the daemon have ordered: how long ago each was, the oldest first.
+    Restarted(Vec<Duration>),
     /// What the kernel counts for nothing.
     Pulse(signs::Pulse),
     /// A cure has ended; the text says what was seen.

@@ -72,6 +72,10 @@ impl Daemon {
                 });
             }
             Action::Restart => {
+                // Before the act: a daemon that is killed in the middle of it has made it.
+                if let Err(e) = restarts::note(&self.settings.state_dir) {
+                    warn!(target: LOG, "a later run will not count this restart: {e}");
+                }
                 let tailnet = Rc::clone(&self.tailnet);
                 let (service, ubus) = (self.settings.service.clone(), self.ubus.clone());
                 self.cure(Cure::Restart, async move {

@@ -8,9 +8,11 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
+
+use super::moment::Moment;
 
 /// Episodes that are told, and lines at which the older ones are dropped.
 const KEPT: usize = 64;
@@ -24,10 +26,6 @@ const COPY_EVERY: Duration = Duration::from_secs(6 * 3600);
 
 /// The file's name in `state_dir`.
 const NAME: &str = "history";
-
-/// Where the kernel tells which boot this is, and for how long it has lasted (proc(5)).
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-const UPTIME: &str = "/proc/uptime";
 
 /// The file, and its copy.
 pub struct Journal {
@@ -116,7 +114,7 @@ impl Journal {
         earlier
             .take(KEPT)
             .map(|mut e| {
-                e["began_ago"] = json!(now.since(&e));
+                e["began_ago"] = json!(since(&now, &e));
                 e
             })
             .collect()
@@ -157,50 +155,20 @@ impl Journal {
     }
 }
 
-/// An instant on every clock that there is.
-struct Moment {
-    boot: String,
-    uptime: f64,
-    time: f64,
-}
-
-impl Moment {
-    /// Now. A router without procfs does not tell its boots apart.
-    fn of_now() -> Moment {
-        let boot = fs::read_to_string(BOOT_ID).unwrap_or_default();
-        let uptime = fs::read_to_string(UPTIME).unwrap_or_default();
-        let uptime = uptime.split(' ').next().and_then(|t| t.parse().ok());
-        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        Moment {
-            boot: boot.trim().to_string(),
-            uptime: uptime.unwrap_or_default(),
-            time: time.unwrap_or_default().as_secs_f64().round(),
-        }
-    }
-
-    fn back(self, seconds: f64) -> Moment {
-        Moment {
-            uptime: self.uptime - seconds,
-            time: (self.time - seconds).round(),
-            ..self
-        }
-    }
-
-    /// Seconds since an episode began; `None` when the clock has gone back meanwhile.
-    fn since(&self, episode: &Value) -> Option<f64> {
-        let (now, then) = match episode["boot"] == json!(self.boot) {
-            true => (self.uptime, &episode["uptime"]),
-            false => (self.time, &episode["time"]),
-        };
-        then.as_f64()
-            .map(|then| now - then)
-            .filter(|age| *age >= 0.0)
-    }
+/// Seconds since an episode began; `None` when the clock has gone back meanwhile.
+fn since(now: &Moment, episode: &Value) -> Option<f64> {
+    let (now, then) = match episode["boot"] == json!(now.boot) {
+        true => (now.uptime, &episode["uptime"]),
+        false => (now.time, &episode["time"]),
+    };
+    then.as_f64()
+        .map(|then| now - then)
+        .filter(|age| *age >= 0.0)
 }
 
 /// The lines of a file, and whether the last one is whole. What is no text, too long or torn is left
 /// out; of a file without an end only so much is read.
-fn read(path: &Path) -> io::Result<(Vec<String>, bool)> {
+pub(super) fn read(path: &Path) -> io::Result<(Vec<String>, bool)> {
     let mut lines = Vec::new();
     let mut whole = true;
     let mut file = BufReader::new(File::open(path)?.take((2 * LINES * LINE) as u64));
@@ -217,7 +185,7 @@ fn read(path: &Path) -> io::Result<(Vec<String>, bool)> {
 }
 
 /// Puts these lines in a file's place: it has all of them or those of before.
-fn replace(path: &Path, lines: &[String]) -> io::Result<()> {
+pub(super) fn replace(path: &Path, lines: &[String]) -> io::Result<()> {
     let new = path.with_extension("new");
     let write = || -> io::Result<()> {
         let mut file = File::create(&new)?;
@@ -232,7 +200,7 @@ fn replace(path: &Path, lines: &[String]) -> io::Result<()> {
 }
 
 /// Says which file it was.
-fn named(path: &Path) -> impl Fn(io::Error) -> io::Error + '_ {
+pub(super) fn named(path: &Path) -> impl Fn(io::Error) -> io::Error + '_ {
     |e| io::Error::new(e.kind(), format!("{}: {e}", path.display()))
 }
 

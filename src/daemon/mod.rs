@@ -6,6 +6,8 @@ mod hooks;
 mod journal;
 mod listen;
 mod look;
+mod moment;
+mod restarts;
 mod words;
 
 use std::cell::{Cell, RefCell};
@@ -214,6 +216,7 @@ pub fn run(settings: Settings, file: &Path) -> Result<(), Refusal> {
     smol::future::block_on(executor.run(async {
         daemon.read_interfaces_once().await;
         daemon.adopt();
+        daemon.recall_restarts();
         leave::cleanup();
         daemon.get_acquainted().await;
         daemon.listen();
@@ -398,6 +401,15 @@ impl Daemon {
         };
         if let Ok(seen) = crate::net::socket::within(ACQUAINTANCE, meet).await {
             self.feed(Input::Tailnet(Box::new(seen)));
+        }
+    }
+
+    /// Learns what an earlier run has spent of the restarts that are allowed.
+    fn recall_restarts(&mut self) {
+        match restarts::earlier(&self.settings.state_dir) {
+            Ok(ages) if ages.is_empty() => {}
+            Ok(ages) => self.feed(Input::Restarted(ages)),
+            Err(e) => warn!(target: LOG, "the restarts of earlier runs are not counted: {e}"),
         }
     }
 

@@ -20,6 +20,7 @@ impl Core {
                     ..Hop::default()
                 });
             }
+            Input::Restarted(ages) => self.budget.recall(now, &ages, &self.policy.limits),
             Input::Pulse(pulse) => self.take_pulse(now, &pulse),
             Input::Cured { cure, result } => self.take_cured(now, cure, result),
             Input::Pins(pins) => self.take_pins(pins),
