@@ -10,6 +10,7 @@ import traceback
 from . import blind, picture, scenarios
 from . import naming as names
 from . import troubles as trouble
+from .bench import run as benches
 from .hosts import HostError
 from .paths import LOGS, TAILOVER_INSIDE, TREE_INSIDE
 from .sandbox import NOT_UP
@@ -130,6 +131,15 @@ def troubles(options):
             trouble.record(name, moment, "survived" if good else "failed", text)
     _say(f"{len(pairs)} troubles, {len(failed)} not survived: {', '.join(failed) or 'none'}; seed {world.seed}")
     return 1 if failed else 0
+
+
+def bench(options):
+    """What people use today beside tailover, each with the same outages."""
+    world = _world(options)
+    if not world.tailover:
+        _say("lab: no tailover binary; build it or give --tailover")
+        return 1
+    return benches.bench(world, options, _say)
 
 
 def demo(options):

@@ -123,6 +123,11 @@ class Node:
         """Local addresses of its established TCP flows to the control server."""
         return self._sources(_CONTROL)
 
+    def control_flows(self):
+        """Local address and port of each established TCP flow to the control server."""
+        flows = tcp_flows(self.pid()) if self.pid() else []
+        return [local for local, remote in flows if remote[1] == 443 and remote[0] in _CONTROL]
+
     def control_ports(self):
         """Local ports of the same: a new connection has a new one."""
         return self._ports(_CONTROL)
