@@ -3,6 +3,7 @@
 import json
 import random
 import time
+from contextlib import ExitStack
 
 from .. import plan
 from ..hosts import wait_until
@@ -46,29 +47,35 @@ def run(world, notes, treatment, scenario, detection, seed, limit=LIMIT):
     _settle(world)
     world.pings.forget()
     world.watch.forget()
-    tracker = Tracker(world.router, detection)
-    observer = Observer(world)
-    flows = None
     begun = []
+    # Whatever of it fails, the rest is undone all the same.
+    with ExitStack() as undo:
+        undo.callback(scenario.undo, world)
 
-    def begin():
-        treatment.begin(world)
-        begun.append(time.monotonic())
-        notes.begin()
+        def begin():
+            undo.callback(treatment.end, world)
+            treatment.begin(world)
+            begun.append(time.monotonic())
+            notes.begin()
 
-    stage = Stage(world, tracker, begin)
-    try:
+        tracker = Tracker(world.router, detection)
+        undo.callback(tracker.stop)
+        observer = Observer(world)
+        undo.callback(observer.stop)
+        stage = Stage(world, tracker, begin)
         scenario.prepare(stage)
         flows = Flows(world)
+        undo.callback(flows.close)
         wait_until(lambda: len(flows.answered_since(0)) == COUNT, PATIENCE, "the TCP flows")
         if not scenario.boots:
             begin()
             wait_until(lambda: all(world.pings.steady(f, _SETTLED) for f in (4, 6)), PATIENCE, "steady pings")
             linger(dice.uniform(0, _PHASE))
         scenario.play(stage)
-        _watch(stage, treatment, scenario, observer, flows, limit)
-        end = time.monotonic()
+        end = _watch(stage, treatment, scenario, observer, flows, limit)
         linger(_UNDER_WAY)
+        # Nothing more is said to the router while it is put in order.
+        tracker.stop()
         acts = _own_acts(world) if treatment.ours else notes.acts()
         seen = figures.Seen(
             zero=stage.zero, end=end, pings={f: world.pings.history(f) for f in (4, 6)},
@@ -79,24 +86,19 @@ def run(world, notes, treatment, scenario, detection, seed, limit=LIMIT):
         since = end if back is None else stage.zero + back
         seen.flows_lost = COUNT - len(flows.answered_since(since))
         return figures.of(seen)
-    finally:
-        tracker.stop()
-        observer.stop()
-        if flows:
-            flows.close()
-        treatment.end(world)
-        scenario.undo(world)
 
 
 def _settle(world):
     rules = world.router.host.run(["ip", "-d", "rule", "show"])
     if "1310:" not in rules:
         world.node.restart()
+    # What a remedy took down and did not get up again.
+    world.node.call("PATCH", "prefs", '{"WantRunning":true,"WantRunningSet":true}')
     world.settle("direct", patience=5)
 
 
 def _watch(stage, treatment, scenario, observer, flows, limit):
-    """Waits until what came of it is known, or the limit is over."""
+    """Waits until what came of it is known, or the limit is over; returns when that was."""
     world, begun = stage.world, time.monotonic()
     patience = max(stage.tracker.slowest(), treatment.sees_within) + limit
     last_event = None
@@ -110,7 +112,7 @@ def _watch(stage, treatment, scenario, observer, flows, limit):
         if now - max(last_event, begun) < _STAYS or now - stage.zero < scenario.watch:
             continue
         if not scenario.steady:
-            return
+            break
         pings = {family: world.pings.history(family) for family in (4, 6)}
         # What was sent just now has no answer yet.
         seen = figures.Seen(stage.zero, now - _UNDER_WAY, pings, list(observer.samples), [], stage.truth)
@@ -121,7 +123,8 @@ def _watch(stage, treatment, scenario, observer, flows, limit):
         if now - max(back, stage.zero + reached.control) < _STAYS:
             continue
         if len(flows.answered_since(back)) == COUNT or now - back > _FLOWS_PATIENCE:
-            return
+            break
+    return time.monotonic()
 
 
 def _own_acts(world):

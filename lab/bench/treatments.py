@@ -127,9 +127,15 @@ def _not_by_event(world):
     if file.exists():
         pid = int(file.read_text())
         host.run(["kill", str(pid)], check=False)
-        wait_until(lambda: not Path(f"/proc/{pid}").exists(), 15, "the end of tailover")
+        wait_until(lambda: _ended(pid), 15, "the end of tailover")
     host.run(["/usr/sbin/tailover", "cleanup"], check=False)
     host.sh("rm -rf /run/tailover")
+
+
+def _ended(pid):
+    """Nobody may have waited for it."""
+    file = Path(f"/proc/{pid}/status")
+    return not file.exists() or "State:\tZ" in file.read_text()
 
 
 TREATMENTS = [
