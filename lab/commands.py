@@ -11,6 +11,7 @@ from . import blind, picture, scenarios
 from . import naming as names
 from . import troubles as trouble
 from .bench import run as benches
+from .bench import watching
 from .hosts import HostError
 from .paths import LOGS, TAILOVER_INSIDE, TREE_INSIDE
 from .sandbox import NOT_UP
@@ -139,6 +140,9 @@ def bench(options):
     if not world.tailover:
         _say("lab: no tailover binary; build it or give --tailover")
         return 1
+    if options.watching:
+        watching.measure(world, options.watching, _say)
+        return 0
     return benches.bench(world, options, _say)
 
 

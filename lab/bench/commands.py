@@ -14,6 +14,7 @@ def add(commands, world):
     bench.add_argument("-n", type=int, help="runs of each cell (default: 3, short 1)")
     bench.add_argument("--short", action="store_true", help="a few cells, once, in a quarter of an hour")
     bench.add_argument("--record", action="store_true", help="into docs/benchmark.csv; what is there is passed over")
+    bench.add_argument("--watching", type=float, metavar="SECONDS", help="only what watching costs, for so long")
     for name, text in (
         ("page", "make docs/benchmark.md and its picture of the tables, and nothing else"),
         ("check", "whether they are what the tables say"),
