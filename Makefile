@@ -122,7 +122,7 @@ demo: deps ## a WAN failover of a real tailnet, without and with tailover
 bench: deps ## side by side with what people use today (hours; takes up again); SHORT=1: 15 minutes, a few cells
 	@$(MAKE) --no-print-directory lab-parts
 	@$(LAB) bench $(if $(SHORT),--short,--record)
-	@$(if $(SHORT),,$(LAB) bench --watching 600 && $(LAB) bench --page)
+	@$(if $(SHORT),,$(LAB) bench --watching 600 && $(LAB) bench --growth && $(LAB) bench --page)
 
 scenarios: deps ## every scenario of the lab, the long ones too (hours)
 	@$(MAKE) --no-print-directory lab-parts

@@ -1,5 +1,6 @@
 """`lab bench` on the command line."""
 
+from . import growth, page
 from .scenarios import BY_KEY as SCENARIOS
 from .tracker import DETECTION
 from .treatments import BY_KEY as TREATMENTS
@@ -17,13 +18,14 @@ def add(commands, world):
     bench.add_argument("--watching", type=float, metavar="SECONDS", help="only what watching costs, for so long")
     for name, text in (
         ("page", "make docs/benchmark.md and its picture of the tables, and nothing else"),
+        ("growth", "how cost grows: benches/growth under valgrind, into docs/benchmark-cost.csv"),
         ("check", "whether they are what the tables say"),
     ):
         bench.add_argument(f"--{name}", dest="paper", action="store_const", const=name, help=text)
 
 
 def paper(options):
-    """The page or its check; needs no lab. Returns the exit code."""
-    from . import page
-
+    """What needs no lab: the page, its check, how cost grows. Returns the exit code."""
+    if options.paper == "growth":
+        return growth.measure(print)
     return page.write() if options.paper == "page" else page.check()

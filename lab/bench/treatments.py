@@ -143,9 +143,9 @@ TREATMENTS = [
     Treatment("mwan3-user", "mwan3.user: restart", _mwan3_user("mwan3.user.restart"), _no_mwan3_user),
     # The least that watchcat takes without a warning, and the defaults of its init script.
     Treatment("watchcat", "watchcat: restart, 2 s of failure", _watchcat(2, 1), _no_watchcat,
-              sees_within=2 + 1 + _PING_WAITS),
+              sees_within=2 + 1 + 2 * _PING_WAITS),
     Treatment("watchcat-default", "watchcat: restart, 120 s of failure", _watchcat(120, 60), _no_watchcat,
-              sees_within=120 + 60 + _PING_WAITS),
+              sees_within=120 + 60 + 2 * _PING_WAITS),
     Treatment("metric", "mwan3.user: lower metric in main", _mwan3_user("mwan3.user.metric"), _no_metric),
     Treatment("down-up", "mwan3.user: tailscale down, up", _mwan3_user("mwan3.user.downup"), _no_mwan3_user),
     Treatment("rebind", "rebind and restun on each WAN event", _hotplug("rebind.hotplug", "95-rebind"),

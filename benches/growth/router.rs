@@ -1,0 +1,230 @@
+//! The smallest router that lets the real core decide: it answers each look and each probe at once.
+//!
+//! Its first uplink is dark, all others are open; time goes on as the core wants it.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use tailover::core::budget::Limits;
+use tailover::core::ladder::Allowed;
+use tailover::core::signs::{Pulse, Traffic};
+use tailover::core::tailnet::{Api, Backend, Flow, Purpose, Tailnet};
+use tailover::core::{
+    Action, By, Core, Event, Family, Finding, Input, Look, Moment, Policy, Route, Scope, Uplink, Way,
+};
+
+const S: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+const CONTROL: &str = "198.51.100.10:443";
+const RELAY: &str = "198.51.100.20:443";
+
+/// The core with a router of `uplinks` uplinks around it, IPv4 alone.
+pub struct Router {
+    pub core: Core,
+    pub now: Duration,
+    /// How many inputs the core was given.
+    pub inputs: u64,
+    /// The device that the mark was moved to, once it was.
+    pub steered: Option<String>,
+    uplinks: Vec<Uplink>,
+    dark: bool,
+    wake: Option<Duration>,
+    todo: VecDeque<Input>,
+}
+
+fn address(uplink: usize) -> IpAddr {
+    Ipv4Addr::new(192, 0, uplink as u8, 2).into()
+}
+
+impl Router {
+    /// A router whose uplinks are all open, looked at and found well.
+    pub fn settled(uplinks: usize) -> Router {
+        let policy = Policy {
+            allowed: Allowed::ALL,
+            limits: Limits {
+                min: 60 * S,
+                max: 3600 * S,
+                per_hour: 3,
+            },
+            hold: 30 * S,
+            settle: 200 * MS,
+            interval: 30 * S,
+            other_interval: 300 * S,
+            probe_timeout: 2 * S,
+        };
+        let uplink = |number: usize| Uplink {
+            name: format!("wan{number}"),
+            aliases: vec![format!("wan{number}")],
+            device: format!("eth{number}"),
+            v4: Some(Way {
+                addresses: vec![address(number)],
+                metric: Some(10 * (number as u32 + 1)),
+                ..Way::default()
+            }),
+            ..Uplink::default()
+        };
+        let mut router = Router {
+            core: Core::new(policy),
+            now: Duration::ZERO,
+            inputs: 0,
+            steered: None,
+            uplinks: (0..uplinks).map(uplink).collect(),
+            dark: false,
+            wake: None,
+            todo: VecDeque::new(),
+        };
+        router.give(Input::Uplinks(router.uplinks.clone()));
+        let what = "started".to_string();
+        router.give(Input::Event(Event::Changed { what }));
+        router.run(60 * S);
+        router
+    }
+
+    /// The first uplink goes dark, and mwan3 says so; runs until the mark is moved.
+    pub fn fail_over(&mut self) {
+        self.dark = true;
+        self.tell("wan0", false);
+        let end = self.now + 30 * S;
+        while self.steered.is_none() && self.now < end {
+            self.run(10 * MS);
+        }
+    }
+
+    /// One event of the uplink of that name.
+    pub fn tell(&mut self, interface: &str, up: bool) {
+        let (interface, source) = (interface.to_string(), "hotplug".to_string());
+        let event = if up {
+            Event::Up { interface, source }
+        } else {
+            Event::Down { interface, source }
+        };
+        self.give(Input::Event(event));
+    }
+
+    /// What the core reads most often: the kernel's counters.
+    pub fn pulse(&self) -> Input {
+        let traffic = |u: &Uplink| Traffic {
+            device: u.device.clone(),
+            received: self.inputs,
+            sent: self.inputs,
+        };
+        Input::Pulse(Pulse {
+            uplinks: self.uplinks.iter().map(traffic).collect(),
+            ..Pulse::default()
+        })
+    }
+
+    /// Gives one input, and all that comes of it at once.
+    pub fn give(&mut self, input: Input) {
+        self.todo.push_back(input);
+        while let Some(next) = self.todo.pop_front() {
+            self.inputs += 1;
+            let moment = Moment {
+                now: self.now,
+                dice: self.inputs as u32,
+            };
+            for action in self.core.step(moment, next) {
+                self.act(action);
+            }
+        }
+    }
+
+    /// Lets so much time pass.
+    pub fn run(&mut self, span: Duration) {
+        let end = self.now + span;
+        while let Some(at) = self.wake.filter(|at| *at <= end) {
+            self.wake = None;
+            self.now = self.now.max(at);
+            self.give(Input::Wake);
+        }
+        self.now = end;
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Look(Look::Pulse | Look::Beat | Look::Counters) => {
+                self.todo.push_back(self.pulse());
+            }
+            Action::Look(look) => self.look(look),
+            Action::Probe { round, scope, .. } => self.probe(round, &scope),
+            Action::Wake(at) => self.wake = Some(at),
+            Action::Steer(Family::V4, steering) => {
+                self.steered = steering.to.map(|hop| hop.device).or(self.steered.take());
+            }
+            _ => {}
+        }
+    }
+
+    fn look(&mut self, look: Look) {
+        if look == Look::All {
+            self.todo.push_back(Input::Uplinks(self.uplinks.clone()));
+        }
+        if look != Look::Tailnet {
+            let route = Route {
+                device: self.uplinks[0].device.clone(),
+                gateway: None,
+                source: Some(address(0)),
+            };
+            self.todo.push_back(Input::Paths([Some(route), None]));
+        }
+        if look != Look::Paths {
+            self.todo.push_back(Input::Tailnet(tailnet().into()));
+        }
+    }
+
+    fn probe(&mut self, round: u32, scope: &Scope) {
+        let uplink = match scope {
+            Scope::Path(_) => Some(0),
+            Scope::Uplink(name, _) => self.uplinks.iter().position(|u| u.name == *name),
+        };
+        let mut tell = |finding| {
+            let scope = scope.clone();
+            self.todo.push_back(Input::Probed {
+                round,
+                scope,
+                finding,
+            });
+        };
+        match (scope.family(), uplink) {
+            (Family::V6, _) | (_, None) => tell(Finding::Nobody),
+            (Family::V4, Some(0)) if self.dark => tell(Finding::Failed {
+                by: By::Stun,
+                target: "STUN".into(),
+                why: "no answer".into(),
+            }),
+            (Family::V4, Some(number)) => {
+                tell(Finding::Answer {
+                    by: By::Stun,
+                    target: "STUN".into(),
+                    rtt: 20 * MS,
+                    public: Some(address(number)),
+                });
+                tell(Finding::Control(Ok(())));
+            }
+        }
+        tell(Finding::Over);
+    }
+}
+
+fn tailnet() -> Tailnet {
+    let flow = |purpose, port, remote: &str| Flow {
+        purpose,
+        local: SocketAddr::new(address(0), port),
+        remote: remote.parse().expect("an address"),
+        established: true,
+    };
+    Tailnet {
+        api: Api::Answers,
+        pid: Some(100),
+        backend: Backend::Running,
+        wanted: Some(true),
+        tun: true,
+        online: Some(true),
+        flows: vec![
+            flow(Purpose::Control, 40000, CONTROL),
+            flow(Purpose::Derp, 40001, RELAY),
+        ],
+        ..Tailnet::default()
+    }
+}
