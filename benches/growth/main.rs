@@ -71,13 +71,17 @@ fn one_pulse(router: &mut Router) {
 
 fn fail_over(mut router: Router) -> Router {
     router.fail_over();
-    assert_eq!(router.steered.as_deref(), Some("eth1"), "the mark moves to the next best");
+    assert_eq!(
+        router.steered.as_deref(),
+        Some("eth1"),
+        "the mark moves to the next best"
+    );
     router
 }
 
 fn tell(mut router: Router, events: usize) -> Router {
     for number in 0..events {
-        router.now += Duration::from_secs(1) / events as u32;
+        router.run(Duration::from_secs(1) / events as u32);
         router.tell(["wan0", "wan1"][number % 2], number % 4 > 1);
     }
     // What the end of the burst brings about.
@@ -98,11 +102,18 @@ fn count(words: &[String]) {
             let took = timed(times, || one_pulse(&mut router));
             (took, router.inputs - before)
         }
+        // What the next two prepare each time.
+        "settled" => repeated(times, || Router::settled(size), |router| router),
         "failover" => repeated(times, || Router::settled(size), fail_over),
         "burst" => repeated(times, || Router::settled(2), |router| tell(router, size)),
         "peers" => {
             let server = Server::start(size);
-            (timed(times, || { black_box(server.read()); }), 0)
+            (
+                timed(times, || {
+                    black_box(server.read());
+                }),
+                0,
+            )
         }
         _ => panic!("no case {case}"),
     };

@@ -1,8 +1,8 @@
-//! The smallest router that lets the real core decide: it answers each look and each probe at once.
+//! The smallest router that lets the real core decide, in invented time.
 //!
-//! Its first uplink is dark, all others are open; time goes on as the core wants it.
+//! A look is answered after a millisecond and a probe after a round trip, or never where the uplink is dark.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -11,11 +11,14 @@ use tailover::core::ladder::Allowed;
 use tailover::core::signs::{Pulse, Traffic};
 use tailover::core::tailnet::{Api, Backend, Flow, Purpose, Tailnet};
 use tailover::core::{
-    Action, By, Core, Event, Family, Finding, Input, Look, Moment, Policy, Route, Scope, Uplink, Way,
+    Action, By, Core, Event, Family, Finding, Input, Look, Moment, Policy, Route, Scope, Uplink,
+    Way,
 };
 
 const S: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
+const LOOK: Duration = MS;
+const ROUND_TRIP: Duration = Duration::from_millis(20);
 const CONTROL: &str = "198.51.100.10:443";
 const RELAY: &str = "198.51.100.20:443";
 
@@ -30,7 +33,9 @@ pub struct Router {
     uplinks: Vec<Uplink>,
     dark: bool,
     wake: Option<Duration>,
-    todo: VecDeque<Input>,
+    /// What comes, by its time and in the order in which it was asked for.
+    coming: BTreeMap<(Duration, u64), Input>,
+    asked: u64,
 }
 
 fn address(uplink: usize) -> IpAddr {
@@ -72,7 +77,8 @@ impl Router {
             uplinks: (0..uplinks).map(uplink).collect(),
             dark: false,
             wake: None,
-            todo: VecDeque::new(),
+            coming: BTreeMap::new(),
+            asked: 0,
         };
         router.give(Input::Uplinks(router.uplinks.clone()));
         let what = "started".to_string();
@@ -115,36 +121,49 @@ impl Router {
         })
     }
 
-    /// Gives one input, and all that comes of it at once.
+    /// Gives one input.
     pub fn give(&mut self, input: Input) {
-        self.todo.push_back(input);
-        while let Some(next) = self.todo.pop_front() {
-            self.inputs += 1;
-            let moment = Moment {
-                now: self.now,
-                dice: self.inputs as u32,
+        self.inputs += 1;
+        let moment = Moment {
+            now: self.now,
+            dice: self.inputs as u32,
+        };
+        for action in self.core.step(moment, input) {
+            self.act(action);
+        }
+    }
+
+    /// Lets so much time pass, with all that comes in it.
+    pub fn run(&mut self, span: Duration) {
+        let end = self.now + span;
+        loop {
+            let comes = self.coming.keys().next().map(|key| key.0);
+            let due = [comes, self.wake].into_iter().flatten().min();
+            let Some(at) = due.filter(|at| *at <= end) else {
+                self.now = end;
+                return;
             };
-            for action in self.core.step(moment, next) {
-                self.act(action);
+            self.now = self.now.max(at);
+            if comes.is_some_and(|comes| comes <= at) {
+                let (_, input) = self.coming.pop_first().expect("something comes");
+                self.give(input);
+            } else {
+                self.wake = None;
+                self.give(Input::Wake);
             }
         }
     }
 
-    /// Lets so much time pass.
-    pub fn run(&mut self, span: Duration) {
-        let end = self.now + span;
-        while let Some(at) = self.wake.filter(|at| *at <= end) {
-            self.wake = None;
-            self.now = self.now.max(at);
-            self.give(Input::Wake);
-        }
-        self.now = end;
+    fn after(&mut self, delay: Duration, input: Input) {
+        self.asked += 1;
+        self.coming.insert((self.now + delay, self.asked), input);
     }
 
     fn act(&mut self, action: Action) {
         match action {
             Action::Look(Look::Pulse | Look::Beat | Look::Counters) => {
-                self.todo.push_back(self.pulse());
+                let pulse = self.pulse();
+                self.after(LOOK, pulse);
             }
             Action::Look(look) => self.look(look),
             Action::Probe { round, scope, .. } => self.probe(round, &scope),
@@ -158,7 +177,8 @@ impl Router {
 
     fn look(&mut self, look: Look) {
         if look == Look::All {
-            self.todo.push_back(Input::Uplinks(self.uplinks.clone()));
+            let uplinks = self.uplinks.clone();
+            self.after(LOOK, Input::Uplinks(uplinks));
         }
         if look != Look::Tailnet {
             let route = Route {
@@ -166,10 +186,10 @@ impl Router {
                 gateway: None,
                 source: Some(address(0)),
             };
-            self.todo.push_back(Input::Paths([Some(route), None]));
+            self.after(LOOK, Input::Paths([Some(route), None]));
         }
         if look != Look::Paths {
-            self.todo.push_back(Input::Tailnet(tailnet().into()));
+            self.after(LOOK, Input::Tailnet(tailnet().into()));
         }
     }
 
@@ -178,32 +198,29 @@ impl Router {
             Scope::Path(_) => Some(0),
             Scope::Uplink(name, _) => self.uplinks.iter().position(|u| u.name == *name),
         };
-        let mut tell = |finding| {
+        let findings = match (scope.family(), uplink) {
+            (Family::V6, _) | (_, None) => vec![Finding::Nobody],
+            // Its round runs into the core's own time-out.
+            (Family::V4, Some(0)) if self.dark => return,
+            (Family::V4, Some(number)) => vec![
+                Finding::Answer {
+                    by: By::Stun,
+                    target: "STUN".into(),
+                    rtt: ROUND_TRIP,
+                    public: Some(address(number)),
+                },
+                Finding::Control(Ok(())),
+            ],
+        };
+        for finding in findings.into_iter().chain([Finding::Over]) {
             let scope = scope.clone();
-            self.todo.push_back(Input::Probed {
+            let input = Input::Probed {
                 round,
                 scope,
                 finding,
-            });
-        };
-        match (scope.family(), uplink) {
-            (Family::V6, _) | (_, None) => tell(Finding::Nobody),
-            (Family::V4, Some(0)) if self.dark => tell(Finding::Failed {
-                by: By::Stun,
-                target: "STUN".into(),
-                why: "no answer".into(),
-            }),
-            (Family::V4, Some(number)) => {
-                tell(Finding::Answer {
-                    by: By::Stun,
-                    target: "STUN".into(),
-                    rtt: 20 * MS,
-                    public: Some(address(number)),
-                });
-                tell(Finding::Control(Ok(())));
-            }
+            };
+            self.after(ROUND_TRIP, input);
         }
-        tell(Finding::Over);
     }
 }
 

@@ -33,6 +33,9 @@ _STYLE = """<style>
  }
 </style>"""
 
+# Where a tailnet stands that never came back.
+_NEVER = 480
+
 _WIDTH, _ROW, _FRAME = 10.0, 0.42, 1.5
 
 
@@ -72,19 +75,18 @@ def _panel(axis, detection, lines):
         for key, median, least, most, never in found:
             number = order[key]
             level = place + (number - (len(order) - 1) / 2) * 0.08
-            if least != most:
+            if never:
+                median = _NEVER
+            elif least != most:
                 axis.plot([least, most], [level, level], color=_COLOURS[number], linewidth=1.2)
             axis.plot([median], [level], color=_COLOURS[number], marker=_MARKS[number], linestyle="",
                       markersize=_size(key), zorder=3 if key == _SHIPPED else 2)
-            if never:
-                axis.annotate("never", (median, level), xytext=(8, 0), textcoords="offset points", va="center",
-                              fontsize=5.5, color=_INK)
     axis.set_yticks(range(len(lines)), [SCENARIO[key].title for key, _ in lines])
     axis.set_ylim(len(lines) - 0.4, -0.6)
     axis.set_xscale("symlog", linthresh=2)
-    axis.set_xlim(-0.15, 500)
+    axis.set_xlim(-0.15, 700)
     ticks = [0, 1, 2, 5, 10, 20, 50, 100, 200]
-    axis.set_xticks(ticks, [f"{tick}" for tick in ticks])
+    axis.set_xticks([*ticks, _NEVER], [*map(str, ticks), "never"])
     axis.minorticks_off()
     axis.set_title(f"Seconds without the tailnet, mwan3's tracking {detection}", color=_INK, fontsize=10, loc="left")
     axis.tick_params(colors=_SOFT, labelcolor=_INK)
