@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from .. import plan
 from ..hosts import wait_until
-from ..steps import PATIENCE, linger
+from ..steps import PATIENCE, await_quiet, linger
 from . import figures
 from .flows import COUNT, Flows
 from .observer import Observer
@@ -69,6 +69,8 @@ def run(world, notes, treatment, scenario, detection, seed, limit=LIMIT):
         wait_until(lambda: len(flows.answered_since(0)) == COUNT, PATIENCE, "the TCP flows")
         if not scenario.boots:
             begin()
+            if world.router.tailover:
+                await_quiet(world)
             wait_until(lambda: all(world.pings.steady(f, _SETTLED) for f in (4, 6)), PATIENCE, "steady pings")
             linger(dice.uniform(0, _PHASE))
         scenario.play(stage)
@@ -90,8 +92,9 @@ def run(world, notes, treatment, scenario, detection, seed, limit=LIMIT):
 
 def _settle(world):
     rules = world.router.host.run(["ip", "-d", "rule", "show"])
-    if "1310:" not in rules:
+    if "1310:" not in rules or not world.node.answers():
         world.node.restart()
+        wait_until(world.node.answers, PATIENCE, "tailscaled's answer")
     # What a remedy took down and did not get up again.
     world.node.call("PATCH", "prefs", '{"WantRunning":true,"WantRunningSet":true}')
     world.settle("direct", patience=5)

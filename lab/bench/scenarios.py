@@ -161,6 +161,9 @@ def _v4(stage):
 
 def _restart_tailscaled(world):
     """With a new count of its ends by procd, and beside mwan3's rules."""
+    if not all(world.router.link_up.values()):
+        # A boot that was broken off.
+        world.router.power_on()
     world.node.restart()
     wait_until(world.node.answers, PATIENCE, "tailscaled after its restart")
 

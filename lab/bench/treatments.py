@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..hosts import wait_until
-from ..steps import await_quiet
+from ..steps import PATIENCE, status
 
 _RECIPES = Path(__file__).parent / "recipes"
 _NOTED = "/run/noted-acts"
@@ -105,7 +105,7 @@ def _no_watchcat(world):
 def _tailover(config):
     def begin(world):
         world.router.start_tailover(config)
-        await_quiet(world)
+        wait_until(lambda: status(world), PATIENCE, "tailover's status")
 
     return begin
 
