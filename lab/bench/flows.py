@@ -84,14 +84,15 @@ class Flows:
 
     _server = None
 
-    def __init__(self, world):
+    def __init__(self, world, count=COUNT):
+        self.count = count
         program = ["env", "-C", TREE_INSIDE, sys.executable, "-m", "lab.bench.flows"]
         if Flows._server is None:
             words = [*program, "serve", plan.LAN_CLIENT, _PORT]
             Flows._server = world.router.lan.spawn("flows", words)
         self._file = world.peer.host.path("/tmp/flows")
         self._file.unlink(missing_ok=True)
-        words = [*program, "call", plan.LAN_CLIENT, _PORT, COUNT, "/tmp/flows"]
+        words = [*program, "call", plan.LAN_CLIENT, _PORT, count, "/tmp/flows"]
         self._client = world.peer.host.spawn("flows", words)
 
     def answered_since(self, since):

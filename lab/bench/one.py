@@ -64,9 +64,11 @@ def run(world, notes, treatment, scenario, detection, seed, limit=LIMIT):
         undo.callback(observer.stop)
         stage = Stage(world, tracker, begin)
         scenario.prepare(stage)
-        flows = Flows(world)
+        # A boot begins without any.
+        count = 0 if scenario.boots else COUNT
+        flows = Flows(world, count)
         undo.callback(flows.close)
-        wait_until(lambda: len(flows.answered_since(0)) == COUNT, PATIENCE, "the TCP flows")
+        wait_until(lambda: len(flows.answered_since(0)) == count, PATIENCE, "the TCP flows")
         if not scenario.boots:
             begin()
             if world.router.tailover:
@@ -82,11 +84,11 @@ def run(world, notes, treatment, scenario, detection, seed, limit=LIMIT):
         seen = figures.Seen(
             zero=stage.zero, end=end, pings={f: world.pings.history(f) for f in (4, 6)},
             samples=list(observer.samples), acts=[act for act in acts if act[0] >= begun[0]], truth=stage.truth,
-            restarts=max(0, world.watch.restarts(begun[0]) - scenario.restarts), flows=COUNT,
+            restarts=max(0, world.watch.restarts(begun[0]) - scenario.restarts), flows=count,
         )
         back = figures.of(seen).ping
         since = end if back is None else stage.zero + back
-        seen.flows_lost = COUNT - len(flows.answered_since(since))
+        seen.flows_lost = count - len(flows.answered_since(since))
         return figures.of(seen)
 
 
@@ -125,7 +127,7 @@ def _watch(stage, treatment, scenario, observer, flows, limit):
         back = stage.zero + reached.ping
         if now - max(back, stage.zero + reached.control) < _STAYS:
             continue
-        if len(flows.answered_since(back)) == COUNT or now - back > _FLOWS_PATIENCE:
+        if len(flows.answered_since(back)) == flows.count or now - back > _FLOWS_PATIENCE:
             break
     return time.monotonic()
 
