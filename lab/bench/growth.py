@@ -35,14 +35,16 @@ def measure(say):
             subject = words.format(size)
             nanoseconds, inputs = _timed(program, case, size, times)
             rows.append((subject, "instructions", f"{_instructions(program, case, size, times):,}", ""))
-            rows.append((subject, "heap", f"{_heap(program, case, size) / 1000:.0f}", "kB"))
+            if case != "peers":
+                # There the model, which holds all it says, would be nearly all of it.
+                rows.append((subject, "heap", f"{_heap(program, case, size) / 1000:.0f}", "kB"))
             rows.append((subject, "time", f"{nanoseconds / 1000:,.1f}", "µs"))
             if inputs:
                 # `pulse` tells of all its times, the others of one.
                 each = inputs / times if case == "pulse" else inputs
                 rows.append((subject, "inputs", f"{each:,.0f}", ""))
                 rows.append((subject, "decisions", f"{each * 1e9 / nanoseconds:,.0f}", "a second"))
-            say(" ".join(f"{row[0]}: {row[1]} {row[2]} {row[3]};" for row in rows if row[0] == subject))
+            say(f"{subject}: " + ", ".join(f"{row[1]} {row[2]} {row[3]}" for row in rows if row[0] == subject))
     how = _HOW.format(cpu=_cpu(), timed=_TIMED)
     cost.replace("growth", [(*row, how) for row in rows])
     return 0

@@ -11,7 +11,7 @@ from ..hosts import HostError
 @dataclass(frozen=True)
 class Sample:
     """One look. `flows`: of each established control connection the ISP that its local address is of, its
-    local port, and the ISP by which the kernel sends it."""
+    local port, and the ISP by which the kernel sends it; None for that when nobody acknowledges what it sends."""
 
     when: float
     online: bool
@@ -22,6 +22,8 @@ class Observer:
     """A thread that looks; `samples` is what it saw so far."""
 
     _INTERVAL = 0.25
+    # 200 ms, doubled each time (RFC 6298): nothing was acknowledged for three seconds.
+    _UNHEARD = 4
 
     def __init__(self, world):
         self.samples = []
@@ -46,8 +48,10 @@ class Observer:
             seen = tuple(self._flow(*flow) for flow in flows)
             self.samples.append(Sample(when, self._world.node.online(), seen))
 
-    def _flow(self, address, port):
+    def _flow(self, address, port, resent):
         isp = self._world.router.isp_of(address)
+        if resent >= self._UNHEARD:
+            return (isp.name if isp else None, port, None)
         server = plan.HEADSCALE[1 if ":" in address else 0]
         asked = ["ip", "route", "get", server, "from", address, "mark", "0x80000"]
         try:

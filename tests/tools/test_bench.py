@@ -80,6 +80,10 @@ class Figures(unittest.TestCase):
     def test_control_that_leaves_by_the_other_uplink_is_none(self):
         self.assertIsNone(figures.of(seen(samples=control(-10, 40, "isp2", egress="isp1"))).control)
 
+    def test_control_that_nobody_acknowledges_is_none(self):
+        unheard = [Sample(n / 4, True, (("isp1", 1, None),)) for n in range(160)]
+        self.assertIsNone(figures.of(seen(samples=unheard)).control)
+
     def test_a_forgotten_connection_is_none(self):
         truth = Outside(doomed=[(0, 1)])
         self.assertIsNone(figures.of(seen(truth=truth)).control)
