@@ -20,6 +20,8 @@ _SHIPPED = "tailover"
 # Columns are narrow: a remedy goes by its letter, which a list explains.
 _LETTERS = {treatment.key: chr(ord("A") + number) for number, treatment in enumerate(TREATMENTS)}
 
+_BY_SPEED = sorted(DETECTION, key=lambda name: DETECTION[name]["dark"])
+
 # Why it must be so, where tailover as shipped is slower than another remedy beyond the spread.
 REASONS = {}
 
@@ -39,14 +41,22 @@ All of this page is made from [benchmark.csv](benchmark.csv) and [benchmark-cost
 One cell is `python3 -m lab bench tailover --scenario blackhole --detection fast -n 1`.
 """
 
+_TABLES = """\
+## Seconds to the tailnet
+
+From the fault, or from the return of an uplink where the scenario is about that, until both families are answered for \
+good; 0 where nothing was lost. Medians, least and most in brackets. In rows with a star the seconds without an answer, \
+all together: there is no instant from which on all is well.
+"""
+
 
 def render(rows, costs):
     """The page's text."""
     cells = summary.cells(rows)
     parts = [_HEAD, _made_with(rows), _missing(rows), _remedies()]
     parts += [f"![Seconds without the tailnet, by scenario and remedy]({PICTURE.name})\n"] if rows else []
-    for detection in sorted(DETECTION, key=lambda name: DETECTION[name]["dark"]):
-        parts.append(_table(cells, detection))
+    parts.append(_TABLES)
+    parts += [_table(cells, detection) for detection in _BY_SPEED]
     parts += [_beyond(cells), _wrong(cells), _details(cells), cost.render(costs)]
     return "\n".join(_wrapped(part) for part in parts if part)
 
@@ -106,10 +116,7 @@ def _remedies():
 
 def _table(cells, detection):
     lines = [
-        f"## Seconds to the tailnet, mwan3's tracking {detection}", "",
-        "From the fault, or from the return of an uplink where the scenario is about that, until both families are"
-        " answered for good; 0 where nothing was lost. Medians, least and most in brackets. In rows with a star the"
-        " seconds without an answer, all together.", "",
+        f"With mwan3's tracking {detection}:", "",
         "| | " + " | ".join(_LETTERS.values()) + " |", "|---" * (len(TREATMENTS) + 1) + "|",
     ]
     for scenario in SCENARIOS:
@@ -164,7 +171,8 @@ def _beyond(cells):
         reason = REASONS.get(scenario, "Why is not known yet.")
         lines.append(
             f"- {SCENARIO[scenario].title}, {detection}: {_spread(figure(ours), ours)} against"
-            f" {_spread(figure(other), other)} of {TREATMENT[treatment].title}. {reason}"
+            f" {_spread(figure(other), other)} of {TREATMENT[treatment].title} ({ours.runs} and {other.runs} runs)."
+            f" {reason}"
         )
     return "\n".join([*lines, "", *_tenfold(cells), ""])
 
@@ -184,7 +192,8 @@ def _tenfold(cells):
         if not known:
             lines.append(f"- {scenario.title}: none of the {len(others)} others that were run came back.")
         elif min(known) > ours.ping.median:
-            lines.append(f"- {scenario.title}: {min(known) / ours.ping.median:.0f} times faster than the best of the others.")
+            times = min(known) / ours.ping.median
+            lines.append(f"- {scenario.title}: {times:.0f} times faster than the best of the others.")
     return ["With mwan3's default tracking:", "", *lines] if lines else []
 
 
@@ -199,8 +208,12 @@ def _wrong(cells):
         mine = [(key, cell) for key, cell in cells.items() if key[0] == treatment.key]
         if mine:
             wrong = sum(cell.wrong_runs for _, cell in mine)
-            examples = [f"{SCENARIO[key[1]].title}: {cell.wrong[0]}" for key, cell in sorted(mine, key=lambda m: m[0]) if cell.wrong]
-            lines.append(f"| {treatment.title} | {sum(cell.runs for _, cell in mine)} | {wrong} | {'; '.join(examples[:2])} |")
+            runs = sum(cell.runs for _, cell in mine)
+            examples = [
+                f"{SCENARIO[scenario].title}: {cell.wrong[0]}"
+                for (_, scenario, _), cell in sorted(mine, key=lambda pair: pair[0]) if cell.wrong
+            ]
+            lines.append(f"| {treatment.title} | {runs} | {wrong} | {'; '.join(examples[:2])} |")
     return "\n".join([*lines, ""])
 
 
@@ -209,11 +222,12 @@ def _details(cells):
         "## Every cell", "",
         "Flows: how many of the TCP connections into the LAN were ended or carried nothing after the tailnet's return."
         " Outage: all seconds without an answer.", "",
-        "| scenario | tracking | remedy | control s | tailnet s | outage s | restarts | flows lost | runs with a wrong act | runs |",
+        "| scenario | tracking | remedy | control s | tailnet s | outage s | restarts | flows lost"
+        " | runs with a wrong act | runs |",
         "|---" * 10 + "|",
     ]
     for scenario in SCENARIOS:
-        for detection in sorted(DETECTION, reverse=True):
+        for detection in _BY_SPEED:
             for treatment in TREATMENTS:
                 cell = cells.get((treatment.key, scenario.key, detection))
                 if cell is None:

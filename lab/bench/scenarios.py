@@ -21,9 +21,10 @@ def _nothing(_):
 @dataclass(frozen=True)
 class Scenario:
     """`play` takes the Stage, and so does `prepare`, which brings the world to where it begins before the
-    remedy is installed; `undo` takes the World and brings it back. `boots`: `play` begins the remedy itself. `restarts`: how many of tailscaled are the scenario's own. `watch`: seconds
-    that are watched at least, for what a remedy may do to a tailnet that is well. `steady`: whether there
-    is an instant from which on the tailnet answers; else only the lost seconds count."""
+    remedy is installed; `undo` takes the World and brings it back. `boots`: `play` begins the remedy itself.
+    `restarts`: how many of tailscaled are the scenario's own. `watch`: seconds that are watched at least, for
+    what a remedy may do to a tailnet that is well. `steady`: whether there is an instant from which on the
+    tailnet answers; else only the lost seconds count."""
 
     key: str
     title: str
