@@ -20,7 +20,9 @@ matplotlib.rcParams.update({
 
 # Of every remedy its place within a scenario's row, its colour in both themes, its mark. The colours are those of
 # Okabe and Ito, which differ for every eye; the marks tell what they leave.
-_COLOURS = ["#888888", "#d55e00", "#e69f00", "#b8860b", "#cc79a7", "#a0522d", "#56b4e9", "#3aa6a0", "#0a9e5a", "#7a7ae0"]
+_COLOURS = [
+    "#888888", "#d55e00", "#e69f00", "#b8860b", "#cc79a7", "#a0522d", "#56b4e9", "#3aa6a0", "#0a9e5a", "#7a7ae0",
+]
 _MARKS = ["o", "s", "^", "v", "D", "P", "X", "<", "*", ">"]
 _SHIPPED = "tailover"
 
@@ -98,8 +100,10 @@ def _panel(axis, detection, lines):
 def _themed(text, note):
     """The colours of ink and lines by class instead, the note, and no fixed size."""
     for colour, name in ((_INK, "ink"), (_SOFT, "soft")):
-        text = re.sub(f'style="([^"]*{colour}[^"]*)"',
-                      lambda found, name=name, colour=colour: f'class="{name}" style="{_without(found[1], colour)}"', text)
+        def of_class(found, name=name, colour=colour):
+            return f'class="{name}" style="{_without(found[1], colour)}"'
+
+        text = re.sub(f'style="([^"]*{colour}[^"]*)"', of_class, text)
     text = re.sub(r"(<svg [^>]*?) (?:height|width)=\"[^\"]*\"", r"\1", text, count=1)
     text = re.sub(r"(<svg [^>]*?) (?:height|width)=\"[^\"]*\"", r"\1", text, count=1)
     head, rest = text.split("<defs>", 1)

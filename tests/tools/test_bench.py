@@ -216,7 +216,8 @@ class Page(unittest.TestCase):
         self.assertIn("| mwan3.user: restart | 1 | 1 | blackhole, link up: restart at +3.0 s", text)
 
     def test_faster_by_so_much_with_the_default_tracking(self):
-        rows = [row(detection="default"), row("metric", detection="default", ping="130.00"), row("policy", detection="default", **NEVER)]
+        rows = [row(detection="default"), row("metric", detection="default", ping="130.00"),
+                row("policy", detection="default", **NEVER)]
         self.assertIn("- blackhole, link up: 29 times faster", self.text(*rows))
 
     def test_the_same_table_gives_the_same_page(self):
