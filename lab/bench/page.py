@@ -4,7 +4,7 @@ import subprocess
 import sys
 import textwrap
 
-from . import cost, picture_data, record, summary
+from . import cost, picture_data, record, recorded, summary
 from .one import LIMIT
 from .run import RUNS
 from .scenarios import BY_KEY as SCENARIO
@@ -57,7 +57,7 @@ def render(rows, costs):
     parts += [f"![Seconds without the tailnet, by scenario and remedy]({PICTURE.name})\n"] if rows else []
     parts.append(_TABLES)
     parts += [_table(cells, detection) for detection in _BY_SPEED]
-    parts += [_beyond(cells), _wrong(cells), _details(cells), cost.render(costs)]
+    parts += [_beyond(cells), _wrong(cells), _beside_the_real(cells), _details(cells), cost.render(costs)]
     return "\n".join(_wrapped(part) for part in parts if part)
 
 
@@ -215,6 +215,20 @@ def _wrong(cells):
             ]
             lines.append(f"| {treatment.title} | {runs} | {wrong} | {'; '.join(examples[:2])} |")
     return "\n".join([*lines, ""])
+
+
+def _beside_the_real(cells):
+    lines = [
+        "## Beside a real OpenWrt", "",
+        "Seconds to the tailnet on a real OpenWrt userland with mwan3 2.12.2 and the fast tracking"
+        " ([faults.md](faults.md)), and here: to the tailnet, and all seconds without an answer.", "",
+        "| scenario | remedy | there | here | lost here |", "|---|---|---|---|---|",
+    ]
+    for (treatment, scenario), there in recorded.REAL.items():
+        cell = cells.get((treatment, scenario, "fast"))
+        here = (_spread(cell.ping, cell), _spread(cell.outage, cell)) if cell else ("–", "–")
+        lines.append(f"| {SCENARIO[scenario].title} | {TREATMENT[treatment].title} | {there} | {here[0]} | {here[1]} |")
+    return "\n".join([*lines, "", recorded.WHY])
 
 
 def _details(cells):

@@ -220,6 +220,10 @@ class Page(unittest.TestCase):
                 row("policy", detection="default", **NEVER)]
         self.assertIn("- blackhole, link up: 29 times faster", self.text(*rows))
 
+    def test_what_a_real_router_showed_stands_beside_it(self):
+        text = self.text(row("policy", "carrier", ping="3.40", outage="3.25"))
+        self.assertIn("| carrier lost | mwan3's policy alone | 2.3-4.8 | 3.4 | 3.2 |", text)
+
     def test_the_same_table_gives_the_same_page(self):
         rows = [row(), row("policy", **NEVER), row("metric", "failback")]
         self.assertEqual(self.text(*rows), self.text(*rows))
