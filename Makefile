@@ -121,8 +121,10 @@ demo: deps ## a WAN failover of a real tailnet, without and with tailover
 
 bench: deps ## side by side with what people use today (hours; takes up again); SHORT=1: 15 minutes, a few cells
 	@$(MAKE) --no-print-directory lab-parts
-	@$(LAB) bench $(if $(SHORT),--short,--record)
-	@$(if $(SHORT),,$(LAB) bench --watching 600 && $(LAB) bench --growth && $(LAB) bench --page)
+	@if [ -n "$(SHORT)" ]; then $(LAB) bench --short; else \
+		code=0; $(LAB) bench --record || code=$$?; \
+		$(LAB) bench --watching 600 && $(LAB) bench --growth && $(LAB) bench --page && exit $$code; \
+	fi
 
 scenarios: deps ## every scenario of the lab, the long ones too (hours)
 	@$(MAKE) --no-print-directory lab-parts

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -28,6 +29,9 @@ _HOW = (
 
 def measure(say):
     """Builds the program, runs each case, and replaces the rows; returns the exit code."""
+    if not shutil.which("valgrind"):
+        say("bench: how cost grows is not measured: valgrind is missing")
+        return 1
     program = _build()
     rows = []
     for case, (sizes, times, words) in _CASES.items():
