@@ -23,7 +23,11 @@ _LETTERS = {treatment.key: chr(ord("A") + number) for number, treatment in enume
 _BY_SPEED = sorted(DETECTION, key=lambda name: DETECTION[name]["dark"])
 
 # Why it must be so, where tailover as shipped is slower than another remedy beyond the spread.
-REASONS = {}
+REASONS = {
+    "carrier": "tailscaled moves by itself here, as its routes go with the carrier. tailover's cures come a second before"
+    " that; the router's own paths are good at once, but the peer goes on sending to the old address until 6.5 s after"
+    " its last answer from there. Remedies that do nothing, or something later, are sometimes luckier.",
+}
 
 _HEAD = """\
 # What people use today, and tailover, side by side
