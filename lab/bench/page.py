@@ -24,9 +24,9 @@ _BY_SPEED = sorted(DETECTION, key=lambda name: DETECTION[name]["dark"])
 
 # Why it must be so, where tailover as shipped is slower than another remedy beyond the spread.
 REASONS = {
-    "carrier": "tailscaled moves by itself here, as its routes go with the carrier. tailover's cures come a second before"
-    " that; the router's own paths are good at once, but the peer goes on sending to the old address until 6.5 s after"
-    " its last answer from there. Remedies that do nothing, or something later, are sometimes luckier.",
+    "carrier": "tailscaled moves by itself here, as its routes go with the carrier. tailover's cures come a second"
+    " before that; the router's own paths are good at once, but the peer goes on sending to the old address until"
+    " 6.5 s after its last answer from there. Remedies that do nothing, or something later, are sometimes luckier.",
 }
 
 _HEAD = """\
@@ -48,9 +48,9 @@ One cell is `python3 -m lab bench tailover --scenario blackhole --detection fast
 _TABLES = """\
 ## Seconds to the tailnet
 
-From the fault, or from the return of an uplink where the scenario is about that, until both families are answered for \
-good; 0 where nothing was lost. Medians, least and most in brackets. In rows with a star the seconds without an answer, \
-all together: there is no instant from which on all is well.
+From the fault, or from the return of an uplink where the scenario is about that, until both families are answered \
+for good; 0 where nothing was lost. Medians, least and most in brackets. In rows with a star the seconds without an \
+answer, all together: there is no instant from which on all is well.
 """
 
 
@@ -154,31 +154,36 @@ def _figure(scenario):
 
 
 def beyond(cells):
-    """The (scenario, detection, other remedy) in which tailover as shipped is slower beyond the spread."""
-    found = []
+    """[((scenario, detection), [other remedy])] in which tailover as shipped is slower beyond the spread. A
+    single run has no spread: such cells are the second list."""
+    judged, single = {}, {}
     for (treatment, scenario, detection), cell in sorted(cells.items()):
         ours = cells.get((_SHIPPED, scenario, detection))
         figure = _figure(scenario)
         if treatment != _SHIPPED and ours and summary.slower(figure(ours), figure(cell)):
-            found.append((scenario, detection, treatment))
-    return found
+            found = judged if min(ours.runs, cell.runs) > 1 else single
+            found.setdefault((scenario, detection), []).append(treatment)
+    return list(judged.items()), list(single.items())
 
 
 def _beyond(cells):
     lines = ["## Where tailover as shipped is not the best", ""]
-    found = beyond(cells)
-    if not found:
-        lines += ["In no cell that was run is it slower than another remedy beyond the spread of the runs."]
-    for scenario, detection, treatment in found:
+    judged, single = beyond(cells)
+    if not judged:
+        lines += ["In no cell that has more than one run is it slower than another remedy beyond the spread."]
+    for (scenario, detection), treatments in judged:
         figure = _figure(scenario)
-        ours, other = (cells[key, scenario, detection] for key in (_SHIPPED, treatment))
-        reason = REASONS.get(scenario, "Why is not known yet.")
+        ours = cells[_SHIPPED, scenario, detection]
+        others = [(TREATMENT[key].title, cells[key, scenario, detection]) for key in treatments]
+        text = ", ".join(f"{_spread(figure(cell), cell)} of {title} ({cell.runs} runs)" for title, cell in others)
         lines.append(
-            f"- {SCENARIO[scenario].title}, {detection}: {_spread(figure(ours), ours)} against"
-            f" {_spread(figure(other), other)} of {TREATMENT[treatment].title} ({ours.runs} and {other.runs} runs)."
-            f" {reason}"
+            f"- {SCENARIO[scenario].title}, {detection}: {_spread(figure(ours), ours)} ({ours.runs} runs) against"
+            f" {text}. {REASONS.get(scenario, 'Why is not known yet.')}"
         )
-    return "\n".join([*lines, "", *_tenfold(cells), ""])
+    if single:
+        names = ", ".join(f"{SCENARIO[scenario].title} ({detection})" for (scenario, detection), _ in single)
+        lines += ["", f"Slower in a single run, which says nothing of the spread: {names}."]
+    return "\n".join([*lines, "", *_tenfold(cells)])
 
 
 def _tenfold(cells):
@@ -198,7 +203,7 @@ def _tenfold(cells):
         elif min(known) > ours.ping.median:
             times = min(known) / ours.ping.median
             lines.append(f"- {scenario.title}: {times:.0f} times faster than the best of the others.")
-    return ["With mwan3's default tracking:", "", *lines] if lines else []
+    return ["With mwan3's default tracking:", "", *lines, ""] if lines else []
 
 
 def _wrong(cells):

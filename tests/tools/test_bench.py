@@ -207,9 +207,15 @@ class Page(unittest.TestCase):
         self.assertEqual(self.line(text, "| ICMP reject |")[0].count("–"), len(TREATMENTS))
 
     def test_where_another_remedy_is_faster_it_says_so(self):
+        ours = [row(number=n) for n in (1, 2)]
+        text = self.text(*ours, *[row("metric", number=n, ping="2.00") for n in (1, 2)])
+        self.assertIn("- blackhole, link up, fast: 4.5 (2 runs) against 2.0 of mwan3.user: lower metric", text)
+        self.assertIn("In no cell", self.text(*ours, *[row("metric", number=n, ping="4.60") for n in (1, 2)]))
+
+    def test_a_single_run_is_not_called_slower_beyond_the_spread(self):
         text = self.text(row(), row("metric", ping="2.00"))
-        self.assertIn("- blackhole, link up, fast: 4.5 against 2.0 of", text)
-        self.assertIn("In no cell", self.text(row(), row("metric", ping="4.60")))
+        self.assertIn("In no cell", text)
+        self.assertIn("says nothing of the spread: blackhole, link up (fast).", text)
 
     def test_wrong_acts_are_shown(self):
         text = self.text(row("mwan3-user", wrong="restart at +3.0 s, the outside down"))
