@@ -1,5 +1,6 @@
 """docs/benchmark.md, made of the tables beside it and of nothing else."""
 
+import statistics
 import subprocess
 import sys
 import textwrap
@@ -82,10 +83,17 @@ def _made_with(rows):
         return ", ".join(sorted({row[name] for row in rows}))
 
     dates = sorted(row["date"] for row in rows)
+    loads = [float(row["load"]) for row in rows if row["load"]]
+    load = ""
+    if loads:
+        load = (
+            f" The machine's load average was {statistics.median(loads):.1f} ({min(loads):.1f}-{max(loads):.1f}) in the"
+            f" {len(loads)} runs that noted it; a busy machine makes everybody slower."
+        )
     return (
         f"{len(rows)} runs, {dates[0][:10]} to {dates[-1][:10]}; tailover {all_of('tailover')} (commits"
         f" {all_of('commit')}; the program's SHA-256 begins with {all_of('binary')}), tailscaled"
-        f" {all_of('tailscaled')}, headscale {all_of('headscale')}.\n"
+        f" {all_of('tailscaled')}, headscale {all_of('headscale')}.{load}\n"
     )
 
 

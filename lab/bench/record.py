@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import os
 import subprocess
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,6 +13,7 @@ FILE = TREE / "docs" / "benchmark.csv"
 COLUMNS = [
     "date", "commit", "binary", "tailover", "tailscaled", "headscale", "treatment", "scenario", "detection",
     "run", "seed", "limit", "control", "ping", "outage", "watched", "restarts", "flows", "flows_lost", "wrong",
+    "load",
 ]
 # What a figure says that is no number.
 NEVER = "never"
@@ -22,7 +24,7 @@ def read(file=FILE):
     if not file.exists():
         return []
     with open(file, newline="", encoding="utf-8") as table:
-        return list(csv.DictReader(table))
+        return list(csv.DictReader(table, restval=""))
 
 
 def append(row, file=FILE):
@@ -76,4 +78,6 @@ def row(known, cell, result, limit):
         "control": seconds(result.control), "ping": seconds(result.ping), "outage": f"{result.outage:.2f}",
         "watched": f"{result.watched:.1f}", "restarts": result.restarts, "flows": result.flows,
         "flows_lost": result.flows_lost, "wrong": "; ".join(result.wrong),
+        # Of the last minute: others may use the machine too.
+        "load": f"{os.getloadavg()[0]:.1f}",
     }

@@ -126,7 +126,7 @@ def row(treatment="tailover", scenario="blackhole", detection="fast", number=1, 
     figures_of = {"control": "3.80", "ping": "4.50", "outage": "4.25", "watched": "20.0", "restarts": "0", "flows": "4",
                   "flows_lost": "0", "wrong": ""}
     known = {"date": "2026-01-02T03:04Z", "commit": "abc", "binary": "def", "tailover": "0.1.0", "tailscaled": "1",
-             "headscale": "2", "seed": "7", "limit": "60"}
+             "headscale": "2", "seed": "7", "limit": "60", "load": "1.5"}
     cell = {"treatment": treatment, "scenario": scenario, "detection": detection, "run": str(number)}
     return known | figures_of | cell | {name: str(value) for name, value in more.items()}
 
