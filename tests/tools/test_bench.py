@@ -221,6 +221,10 @@ class Page(unittest.TestCase):
         text = self.text(row("mwan3-user", wrong="restart at +3.0 s, the outside down"))
         self.assertIn("| mwan3.user: restart | 1 | 1 | blackhole, link up: restart at +3.0 s", text)
 
+    def test_restarts_by_tailover_are_named(self):
+        self.assertIn("restarted tailscaled in: tailscaled hung.", self.text(row(), row(scenario="hung", restarts=1)))
+        self.assertIn("restarted tailscaled in: no run.", self.text(row()))
+
     def test_faster_by_so_much_with_the_default_tracking(self):
         rows = [row(detection="default"), row("metric", detection="default", ping="130.00"),
                 row("policy", detection="default", **NEVER)]
