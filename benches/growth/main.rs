@@ -18,8 +18,8 @@ use status::Server;
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
 
-const UPLINKS: [usize; 6] = [1, 2, 6, 15, 30, 60];
-const EVENTS: [usize; 4] = [10, 100, 1_000, 10_000];
+const UPLINKS: [u8; 6] = [1, 2, 6, 15, 30, 60];
+const EVENTS: [u32; 4] = [10, 100, 1_000, 10_000];
 const PEERS: [usize; 4] = [1, 10, 100, 1_000];
 
 fn main() {
@@ -32,7 +32,7 @@ fn main() {
 
 /// What the core does most: a reading of the kernel's counters that shows nothing wrong.
 #[divan::bench(args = UPLINKS)]
-fn pulse(bencher: Bencher, uplinks: usize) {
+fn pulse(bencher: Bencher, uplinks: u8) {
     let mut router = Router::settled(uplinks);
     bencher
         .counter(ItemsCount::new(1u32))
@@ -41,7 +41,7 @@ fn pulse(bencher: Bencher, uplinks: usize) {
 
 /// From the first uplink's end to the decision to move: all looks, rounds and verdicts.
 #[divan::bench(args = UPLINKS[1..].to_vec())]
-fn failover(bencher: Bencher, uplinks: usize) {
+fn failover(bencher: Bencher, uplinks: u8) {
     bencher
         .with_inputs(|| Router::settled(uplinks))
         .bench_local_values(fail_over);
@@ -49,7 +49,7 @@ fn failover(bencher: Bencher, uplinks: usize) {
 
 /// A burst of events of both uplinks within a second.
 #[divan::bench(args = EVENTS)]
-fn burst(bencher: Bencher, events: usize) {
+fn burst(bencher: Bencher, events: u32) {
     bencher
         .counter(ItemsCount::new(events))
         .with_inputs(|| Router::settled(2))
@@ -79,10 +79,11 @@ fn fail_over(mut router: Router) -> Router {
     router
 }
 
-fn tell(mut router: Router, events: usize) -> Router {
+fn tell(mut router: Router, events: u32) -> Router {
     for number in 0..events {
-        router.run(Duration::from_secs(1) / events as u32);
-        router.tell(["wan0", "wan1"][number % 2], number % 4 > 1);
+        router.run(Duration::from_secs(1) / events);
+        let name = if number % 2 == 0 { "wan0" } else { "wan1" };
+        router.tell(name, number % 4 > 1);
     }
     // What the end of the burst brings about.
     router.run(Duration::from_secs(5));
@@ -93,21 +94,22 @@ fn count(words: &[String]) {
     let [case, size, times] = words else {
         panic!("--count CASE SIZE TIMES");
     };
-    let size: usize = size.parse().expect("a size");
+    let size: u32 = size.parse().expect("a size");
+    let uplinks = || u8::try_from(size).expect("at most 255 uplinks");
     let times: u32 = times.parse().expect("how many times");
     let (took, inputs) = match case.as_str() {
         "pulse" => {
-            let mut router = Router::settled(size);
+            let mut router = Router::settled(uplinks());
             let before = router.inputs;
             let took = timed(times, || one_pulse(&mut router));
             (took, router.inputs - before)
         }
         // What the next two prepare each time.
-        "settled" => repeated(times, || Router::settled(size), |router| router),
-        "failover" => repeated(times, || Router::settled(size), fail_over),
+        "settled" => repeated(times, || Router::settled(uplinks()), |router| router),
+        "failover" => repeated(times, || Router::settled(uplinks()), fail_over),
         "burst" => repeated(times, || Router::settled(2), |router| tell(router, size)),
         "peers" => {
-            let server = Server::start(size);
+            let server = Server::start(size as usize);
             (
                 timed(times, || {
                     black_box(server.read());
@@ -133,7 +135,7 @@ fn repeated(
     times: u32,
     prepare: impl Fn() -> Router,
     act: impl Fn(Router) -> Router,
-) -> (Duration, u64) {
+) -> (Duration, u32) {
     let mut took = Duration::ZERO;
     let mut inputs = 0;
     for _ in 0..times {

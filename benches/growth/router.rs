@@ -27,7 +27,7 @@ pub struct Router {
     pub core: Core,
     pub now: Duration,
     /// How many inputs the core was given.
-    pub inputs: u64,
+    pub inputs: u32,
     /// The device that the mark was moved to, once it was.
     pub steered: Option<String>,
     uplinks: Vec<Uplink>,
@@ -38,13 +38,13 @@ pub struct Router {
     asked: u64,
 }
 
-fn address(uplink: usize) -> IpAddr {
-    Ipv4Addr::new(192, 0, uplink as u8, 2).into()
+fn address(uplink: u8) -> IpAddr {
+    Ipv4Addr::new(192, 0, uplink, 2).into()
 }
 
 impl Router {
     /// A router whose uplinks are all open, looked at and found well.
-    pub fn settled(uplinks: usize) -> Router {
+    pub fn settled(uplinks: u8) -> Router {
         let policy = Policy {
             allowed: Allowed::ALL,
             limits: Limits {
@@ -58,13 +58,13 @@ impl Router {
             other_interval: 300 * S,
             probe_timeout: 2 * S,
         };
-        let uplink = |number: usize| Uplink {
+        let uplink = |number: u8| Uplink {
             name: format!("wan{number}"),
             aliases: vec![format!("wan{number}")],
             device: format!("eth{number}"),
             v4: Some(Way {
                 addresses: vec![address(number)],
-                metric: Some(10 * (number as u32 + 1)),
+                metric: Some(10 * (u32::from(number) + 1)),
                 ..Way::default()
             }),
             ..Uplink::default()
@@ -112,8 +112,8 @@ impl Router {
     pub fn pulse(&self) -> Input {
         let traffic = |u: &Uplink| Traffic {
             device: u.device.clone(),
-            received: self.inputs,
-            sent: self.inputs,
+            received: self.inputs.into(),
+            sent: self.inputs.into(),
         };
         Input::Pulse(Pulse {
             uplinks: self.uplinks.iter().map(traffic).collect(),
@@ -126,7 +126,7 @@ impl Router {
         self.inputs += 1;
         let moment = Moment {
             now: self.now,
-            dice: self.inputs as u32,
+            dice: self.inputs,
         };
         for action in self.core.step(moment, input) {
             self.act(action);
@@ -196,7 +196,10 @@ impl Router {
     fn probe(&mut self, round: u32, scope: &Scope) {
         let uplink = match scope {
             Scope::Path(_) => Some(0),
-            Scope::Uplink(name, _) => self.uplinks.iter().position(|u| u.name == *name),
+            Scope::Uplink(name, _) => {
+                let mut numbered = (0u8..).zip(&self.uplinks);
+                numbered.find(|(_, u)| u.name == *name).map(|(n, _)| n)
+            }
         };
         let findings = match (scope.family(), uplink) {
             (Family::V6, _) | (_, None) => vec![Finding::Nobody],
