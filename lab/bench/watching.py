@@ -34,7 +34,8 @@ def measure(world, span, say):
     how = (
         f"{span:.0f} s on an idle tailnet, all of them at once, at tailover's defaults, on {os.uname().machine};"
         " memory is the median of the samples, a shell's with its child of that moment (ping or sleep); private:"
-        " pages that no other process shares; busybox is Debian's, dynamically linked."
+        " pages that no other process has, so a program's own too where it runs once; anonymous: what it has"
+        " written, without any program's pages. busybox is Debian's, dynamically linked, and runs many times here."
     )
     world.pause_pings()
     captures, owner, running = [], footprint.FlowsOf(world.node), []
@@ -92,9 +93,10 @@ def _tailover(before, after, took, memory, rows, ports, looked):
 
 
 def _rows(subject, memory, cpu, wakes, took, sent, size):
-    rss, private = (statistics.median(values) for values in zip(*memory))
+    rss, private, anonymous = (statistics.median(values) for values in zip(*memory))
     rows = [
         (subject, "RSS", f"{rss:.0f}", "kB"), (subject, "private", f"{private:.0f}", "kB"),
+        (subject, "anonymous", f"{anonymous:.0f}", "kB"),
         (subject, "processor", f"{cpu * _HOUR / took:.2f}", "s an hour"),
         (subject, "wake-ups", f"{wakes / took:.2f}", "a second"),
     ]
@@ -104,7 +106,7 @@ def _rows(subject, memory, cpu, wakes, took, sent, size):
 
 
 def _sample(world, running, until):
-    """[[(RSS, private kB)]] of tailover and of each shell, once a second."""
+    """[[(RSS, private, anonymous kB)]] of tailover and of each shell, once a second."""
     samples = [[] for _ in range(len(running) + 1)]
     while time.monotonic() < until:
         trees = [_tree(world.router.tailover.pid)] + [_tree(process.pid)[1:] for process, _ in running]
@@ -134,7 +136,9 @@ def _memory(pid):
     except OSError:
         return None
     sizes = {name: int(kb) for name, kb in re.findall(r"(\w+):\s+(\d+) kB", text)}
-    return (sizes["Rss"], sizes["Private_Clean"] + sizes["Private_Dirty"]) if "Rss" in sizes else None
+    if "Rss" not in sizes:
+        return None
+    return sizes["Rss"], sizes["Private_Clean"] + sizes["Private_Dirty"], sizes["Anonymous"]
 
 
 def _spent(world):
