@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help deps lint unit shell luci luci-parts luci-pictures static ipk apk feed dist mips cross cross-all size \
-	licences deny release lab-parts demo scenarios test clean
+	licences deny release lab-parts demo bench scenarios test clean
 
 # The lab's binaries: the programs as they are shipped, the doubles of OpenWrt's own, and the prober alone.
 LAB_BIN := target/lab/bin
@@ -16,7 +16,7 @@ MIPS := mips-unknown-linux-musl
 
 # Every shell file, by its first line where the name does not tell.
 SCRIPTS := $(wildcard tools/*.sh tests/shell/*.sh tests/shell/lib/*.sh lab/*.sh lab/run) .ci/run \
-	openwrt/net/tailover/test.sh openwrt/utils/tailover-monitoring/files/usr/libexec/tailover-collectd \
+	$(wildcard lab/bench/recipes/*) openwrt/net/tailover/test.sh openwrt/utils/tailover-monitoring/files/usr/libexec/tailover-collectd \
 	$(addprefix openwrt/net/tailover/files/etc/, init.d/tailover \
 	hotplug.d/iface/90-tailover hotplug.d/ntp/90-tailover uci-defaults/90-tailover)
 
@@ -37,6 +37,7 @@ lint: ## formatting, clippy, shellcheck, and the pages and lists that are made o
 	tools/cross.py check
 	tools/licences.py check
 	tools/release.py places
+	python3 -m lab bench --check
 
 unit: ## the tests that need neither network nor root
 	cargo test --locked --workspace
@@ -117,6 +118,13 @@ lab-parts: static ## what the lab is made of: tailscale, headscale, derper, doub
 demo: deps ## a WAN failover of a real tailnet, without and with tailover
 	@$(MAKE) --no-print-directory lab-parts
 	@$(LAB) demo
+
+bench: deps ## side by side with what people use today (hours; takes up again); SHORT=1: 15 minutes, a few cells
+	@$(MAKE) --no-print-directory lab-parts
+	@if [ -n "$(SHORT)" ]; then $(LAB) bench --short; else \
+		code=0; $(LAB) bench --record || code=$$?; \
+		$(LAB) bench --watching 600 && $(LAB) bench --growth && $(LAB) bench --page && exit $$code; \
+	fi
 
 scenarios: deps ## every scenario of the lab, the long ones too (hours)
 	@$(MAKE) --no-print-directory lab-parts

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from . import parts, paths, sandbox, troubles
+from .bench import commands as bench
 
 
 def main():
@@ -16,6 +17,8 @@ def main():
         except parts.PartsError as problem:
             sys.exit(f"lab: {problem}")
         return
+    if options.command == "bench" and options.paper:
+        sys.exit(bench.paper(options))
     if options.command == "shell":
         sandbox.shell(options.host, options.argv)
     if not sandbox.inside():
@@ -70,6 +73,7 @@ def _arguments():
     trouble.add_argument(
         "--record", action="store_true", help="note the results; pass over those survived by this program"
     )
+    bench.add(commands, world)
     test = commands.add_parser("test", parents=[world], help="run the scenarios")
     test.add_argument("names", nargs="*", help="only those whose name contains one of these")
     test.add_argument("--all", action="store_true", help="the rare ones too")

@@ -11,6 +11,8 @@ from . import blind, picture, scenarios
 from . import naming as names
 from . import record
 from . import troubles as trouble
+from .bench import run as benches
+from .bench import watching
 from .hosts import HostError
 from .paths import LOGS, TAILOVER_INSIDE, TREE_INSIDE
 from .sandbox import NOT_UP
@@ -132,6 +134,18 @@ def troubles(options):
             record.note("troubles", f"{name} at {moment}", survived=good, said=text)
     _say(f"{len(pairs)} troubles, {len(failed)} not survived: {', '.join(failed) or 'none'}; seed {world.seed}")
     return 1 if failed else 0
+
+
+def bench(options):
+    """What people use today beside tailover, each with the same outages."""
+    world = _world(options)
+    if not world.tailover:
+        _say("lab: no tailover binary; build it or give --tailover")
+        return 1
+    if options.watching:
+        watching.measure(world, options.watching, _say)
+        return 0
+    return benches.bench(world, options, _say)
 
 
 def demo(options):

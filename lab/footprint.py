@@ -25,7 +25,7 @@ MONTH_BYTES = 15_000_000
 
 _MONTH = 30 * 24 * 3600
 # tailscaled calls a peer idle 45 s after its last packet; its netchecks end then.
-_UNTIL_IDLE = 60.0
+UNTIL_IDLE = 60.0
 # tailscaled's own port for UDP, and where it looks for a port mapping (NAT-PMP,
 # PCP, UPnP): nothing of that is tailover's.
 _TAILSCALED_UDP = 41641
@@ -122,18 +122,18 @@ def _cost(world, span):
     """
     world.pause_pings()
     captures = []
-    owner = _FlowsOf(world.node)
+    owner = FlowsOf(world.node)
     try:
         world.router.start_tailover(CONFIG)
         await_quiet(world)
-        linger(_UNTIL_IDLE)
-        captures = [_Capture(isp) for isp in world.isps.values()]
+        linger(UNTIL_IDLE)
+        captures = [Capture(isp) for isp in world.isps.values()]
         for capture in captures:
             wait_until(capture.file.exists, PATIENCE, "the capture")
-        before, began = _spent(world), time.monotonic()
+        before, began = spent(world), time.monotonic()
         episodes = world.router.log_of_tailover().count("looking: ")
         linger(span)
-        after, took = _spent(world), time.monotonic() - began
+        after, took = spent(world), time.monotonic() - began
         looked = world.router.log_of_tailover().count("looking: ") - episodes
         # The counts are written once a second.
         linger(1.5)
@@ -149,7 +149,7 @@ def _cost(world, span):
     words.append(f"{looked} assessments")
     costs = []
     for isp in plan.ISPS:
-        kinds = _by_kind(rows[isp.name], owner.ports, looked)
+        kinds = by_kind(rows[isp.name], owner.ports, looked)
         total = sum(size for _, size in kinds.values())
         costs.append(total * _MONTH / took)
         parts = ", ".join(f"{kind} {count} of {size} B" for kind, (count, size) in sorted(kinds.items()))
@@ -161,8 +161,8 @@ def _cost(world, span):
     return text
 
 
-def _spent(world):
-    """Processor seconds of the daemon and its ended children, and its wake-ups."""
+def spent(world):
+    """Processor seconds of the daemon and its ended children, of those alone, and its wake-ups."""
     pid = world.router.tailover.pid
     # proc_pid_stat(5): after the name in parentheses, utime is the 12th field, then
     # stime and both of the children that were waited for.
@@ -172,10 +172,12 @@ def _spent(world):
     for task in Path(f"/proc/{pid}/task").iterdir():
         text = (task / "status").read_text()
         wakes += int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", text, re.MULTILINE)[1])
-    return {"cpu": ticks / os.sysconf("SC_CLK_TCK"), "wakes": wakes}
+    second = os.sysconf("SC_CLK_TCK")
+    children = sum(map(int, fields[13:15])) / second
+    return {"cpu": ticks / second, "children": children, "wakes": wakes}
 
 
-def _by_kind(rows, tailscaled, looked):
+def by_kind(rows, tailscaled, looked):
     """{kind: (packets, bytes)} of what is not tailscaled's, whose TCP ports are given;
     `looked` is how many assessments the daemon has begun."""
     kinds = {}
@@ -191,7 +193,7 @@ def _by_kind(rows, tailscaled, looked):
     return kinds
 
 
-class _Capture:
+class Capture:
     """lab/capture.py at work in an ISP's host."""
 
     def __init__(self, isp):
@@ -213,7 +215,7 @@ class _Capture:
         self._process.wait()
 
 
-class _FlowsOf:
+class FlowsOf:
     """Remembers every local TCP port that a node's tailscaled has been seen with."""
 
     _INTERVAL = 0.05

@@ -14,12 +14,19 @@ class Pings:
 
     def __init__(self, file):
         self._file = file
+        self._begin = 0
+
+    def forget(self):
+        """What was written so far is not looked at again."""
+        self._begin = self._file.stat().st_size
 
     def history(self, family):
         """(sent, answered or None) of each ping, oldest first."""
         sent, answered = {}, {}
         try:
-            lines = self._file.read_text().splitlines()
+            with open(self._file, encoding="ascii") as log:
+                log.seek(self._begin)
+                lines = log.read().splitlines()
         except FileNotFoundError:
             return []
         for line in lines:
@@ -82,6 +89,10 @@ class Watch:
         """Ends the thread."""
         self._ending.set()
         self._thread.join(10)
+
+    def forget(self):
+        """What was seen so far is not looked at again, but for the last of it."""
+        del self._seen[:-1], self._pids[:-1]
 
     def control_back(self, since, isp):
         """Seconds from `since` until control ran over that ISP and the node was

@@ -110,14 +110,14 @@ class Mwan3:
                 rule = f"{chain} -j mwan3_hook"
                 self._host.sh(f"{tool} -t mangle -C {rule} 2>&- || {tool} -t mangle -A {rule}")
 
-    def disconnected(self, isp):
+    def disconnected(self, isp, families=(4, 6)):
         """The kernel half of a tracked failure: only the policy chains change."""
-        self.online -= {isp.wan, isp.wan6}
+        self.online -= {_name(isp, family) for family in families}
         self._write_chains()
 
-    def connected(self, isp):
+    def connected(self, isp, families=(4, 6)):
         """The kernel half of a tracked recovery."""
-        self.online |= {isp.wan, isp.wan6}
+        self.online |= {_name(isp, family) for family in families}
         self._write_chains()
 
     def ifdown(self, isp):

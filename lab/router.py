@@ -249,25 +249,25 @@ class Router:
 
     # What mwan3 and netifd do when an uplink changes.
 
-    def disconnected(self, isp):
+    def disconnected(self, isp, families=(4, 6)):
         """mwan3 has seen the uplink fail: policy first, then the hotplug scripts.
 
         Returns the instant of the first script's call, as all three below do.
         """
-        self.mwan3.disconnected(isp)
+        self.mwan3.disconnected(isp, families)
         self._write_state()
         called = time.monotonic()
-        for name in (isp.wan, isp.wan6):
-            self.hotplug("disconnected", name, isp.device)
+        for family in families:
+            self.hotplug("disconnected", isp.wan if family == 4 else isp.wan6, isp.device)
         return called
 
-    def connected(self, isp):
+    def connected(self, isp, families=(4, 6)):
         """mwan3 has seen the uplink recover."""
-        self.mwan3.connected(isp)
+        self.mwan3.connected(isp, families)
         self._write_state()
         called = time.monotonic()
-        for name in (isp.wan, isp.wan6):
-            self.hotplug("connected", name, isp.device, FIRSTCONNECT="")
+        for family in families:
+            self.hotplug("connected", isp.wan if family == 4 else isp.wan6, isp.device, FIRSTCONNECT="")
         return called
 
     def reload_firewall(self):
@@ -329,6 +329,23 @@ class Router:
         pairs = [f"{key}={value}" for key, value in (variables | more).items()]
         loop = "for f in /etc/hotplug.d/iface/*; do [ -f $f ] && ( . $f ); done; true"
         self.host.run(["env", "-i", *pairs, "sh", "-c", loop], timeout=20)
+
+    def power_on(self):
+        """netifd has every uplink for the first time, and mwan3 starts: the end of a boot whose
+        lines came late. Before it, each uplink was down and mwan3 stopped."""
+        for isp in plan.ISPS:
+            self.link_up[isp.name] = True
+            self.mwan3.down.discard(isp.name)
+            self.mwan3.online |= {isp.wan, isp.wan6}
+            self.host.sh(self._addresses(isp))
+        self._write_state()
+        called = time.monotonic()
+        for isp in plan.ISPS:
+            for name in (isp.wan, isp.wan6):
+                self._changed("ifup", name)
+                self.hotplug("ifup", name, isp.device)
+        self.start_mwan3()
+        return called
 
     # tailover, and the services it asks.
 

@@ -123,6 +123,13 @@ class Node:
         """Local addresses of its established TCP flows to the control server."""
         return self._sources(_CONTROL)
 
+    def control_flows(self):
+        """Local address and port of each established TCP flow to the control server, and how often its
+        oldest segment was resent."""
+        rows = _tcp_rows(self.pid()) if self.pid() else []
+        return [(*local, resent) for local, remote, state, resent in rows
+                if state == _ESTABLISHED and remote[1] == 443 and remote[0] in _CONTROL]
+
     def control_ports(self):
         """Local ports of the same: a new connection has a new one."""
         return self._ports(_CONTROL)
@@ -203,6 +210,12 @@ class Peer:
 def tcp_flows(pid, established=True):
     """A process's TCP flows: (local, remote), each (address, port). Only the
     established ones, or all."""
+    return [(local, remote) for local, remote, state, _ in _tcp_rows(pid)
+            if state == _ESTABLISHED or not established]
+
+
+def _tcp_rows(pid):
+    """(local, remote, state, retransmissions) of a process's TCP sockets (proc(5), /proc/net/tcp)."""
     sockets = set()
     for entry in os.scandir(f"/proc/{pid}/fd"):
         try:
@@ -211,14 +224,14 @@ def tcp_flows(pid, established=True):
             continue
         if target.startswith("socket:["):
             sockets.add(target[8:-1])
-    flows = []
+    rows = []
     for table in ("tcp", "tcp6"):
         with open(f"/proc/{pid}/net/{table}") as lines:
             for line in list(lines)[1:]:
                 field = line.split()
-                if field[9] in sockets and (field[3] == _ESTABLISHED or not established):
-                    flows.append((_endpoint(field[1]), _endpoint(field[2])))
-    return flows
+                if field[9] in sockets:
+                    rows.append((_endpoint(field[1]), _endpoint(field[2]), field[3], int(field[6], 16)))
+    return rows
 
 
 def _endpoint(text):

@@ -1,0 +1,3 @@
+#!/bin/sh
+# What watchcat is to run.
+/etc/init.d/tailscale restart
