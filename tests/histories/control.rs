@@ -110,3 +110,24 @@ fn a_control_server_that_is_down_is_named_alone_and_once_and_its_return_is_notic
     );
     assert_eq!(restarts(&w), 0);
 }
+
+#[test]
+fn control_that_no_renewal_brings_back_costs_a_restart_however_late_its_server_answers() {
+    for delay in [20, 90, 400, 1500] {
+        let mut w = settled();
+        w.control_delay = MS * delay;
+        w.stubborn = true;
+        w.cut_control();
+        let cut = w.now;
+        while restarts(&w) == 0 && w.now < cut + 600 * S {
+            w.run(S);
+        }
+        // 30 s to the look, 15 s of being offline, two renewals of 8 s.
+        let took = w.now - cut;
+        assert!(took < 100 * S, "answers after {delay} ms: {took:?}");
+        assert_eq!(w.count(|a| *a == Action::Renew), 2, "{delay} ms");
+        w.run(60 * S);
+        assert!(w.well() && w.core.faults().is_empty());
+        assert_eq!(restarts(&w), 1);
+    }
+}

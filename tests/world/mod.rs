@@ -7,6 +7,7 @@
 // Each test program uses a part of the model.
 #![allow(dead_code)]
 
+mod daemon;
 mod probes;
 mod promises;
 mod router;
@@ -239,6 +240,8 @@ pub struct World {
     whole_since: Option<Duration>,
     /// Mending puts nothing back (the kernel refuses).
     pub mending_fails: bool,
+    /// A new control client and new connections bring nothing: only a restart does.
+    pub stubborn: bool,
     /// Just now the kernel has no way for the mark.
     pub no_way: bool,
     /// Until when a drill that was asked for may go back without the hold.
@@ -322,15 +325,12 @@ impl World {
             chains_lost: false,
             whole_since: None,
             mending_fails: false,
+            stubborn: false,
             no_way: false,
             drill_until: Duration::ZERO,
         };
         w.reconnect(true, true);
-        let start = Event::Changed {
-            what: "started".into(),
-        };
-        w.step(Input::Uplinks(w.uplinks()));
-        w.step(Input::Event(start));
+        w.begin();
         w
     }
 
@@ -523,6 +523,15 @@ impl World {
 
     /// Everything that can be put right by others is put right.
     pub fn mend_all(&mut self) {
+        self.refuses = None;
+        self.names_up = true;
+        self.no_way = false;
+        self.restart_fails = false;
+        self.mending_fails = false;
+        self.resends = false;
+        for isp in &mut self.isps {
+            isp.dead = [false; 2];
+        }
         for uplink in 0..2 {
             self.inject(Fault::Carrier { uplink, up: true });
             self.inject(Fault::Back {
@@ -541,6 +550,20 @@ impl World {
         let live = |l: &Option<Link>| l.as_ref().is_some_and(|l| self.carries(l));
         let whole = self.lost.is_none();
         self.running && !self.hung && whole && live(&self.control) && live(&self.derp)
+    }
+
+    /// What is wrong now, if anything is, can be put right by the daemon: an uplink gets out, the control
+    /// server answers, and tailscaled runs, answers and is wanted.
+    pub fn curable(&self) -> bool {
+        let served = !self.hung && self.running && self.held && self.user_stopped.is_none();
+        let able = !self.restart_fails && !self.mending_fails && !self.no_way && self.names_up;
+        let out = (0..2).any(|i| self.open(i));
+        served && able && out && self.control_up && self.refuses.is_none()
+    }
+
+    /// Only a restart can help, so pauses and the cap decide when.
+    pub fn needs_restart(&self) -> bool {
+        self.stubborn || self.lost == Some(false) || self.restarting
     }
 
     pub fn steered(&self) -> bool {

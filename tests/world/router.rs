@@ -146,7 +146,7 @@ impl World {
             port: self.ports,
         });
         if control {
-            self.control = link.clone().filter(|_| self.control_up);
+            self.control = link.clone().filter(|_| self.control_up && !self.stubborn);
         }
         // Without a netmap there is no tailnet at all: measured for a restart without control.
         if derp {

@@ -31,6 +31,7 @@ impl World {
             Ev::Started => {
                 self.held = true;
                 if !self.running {
+                    self.stubborn = false;
                     self.running = true;
                     self.pid += 1;
                     self.after(
@@ -164,6 +165,7 @@ impl World {
                 self.restarts.push(self.now);
                 self.drop_flows();
                 self.hung = false;
+                self.stubborn = false;
                 self.running = true;
                 self.pid += 1;
                 self.after(
