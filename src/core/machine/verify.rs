@@ -41,9 +41,10 @@ impl Core {
         if faults.iter().any(hopeless) || restart_now {
             return self.decide_anew(moment, since, faults);
         }
-        // What the kernel has lost does not come back by waiting.
-        let lost = |f: &Fault| matches!(f, Fault::LostState { .. });
-        if after.is_empty() && faults.iter().any(lost) {
+        // What the kernel has lost does not come back by waiting. That control is stuck is often known only
+        // now: its server's answer comes later than the one that opened the path.
+        let stays = |f: &Fault| matches!(f, Fault::LostState { .. } | Fault::StuckControl { .. });
+        if after.is_empty() && faults.iter().any(stays) {
             return self.decide(moment, since, faults);
         }
         if now < until {
