@@ -43,6 +43,9 @@ pub fn through(story: &Story, aloud: bool) -> Result<u64, String> {
 
 fn settled(router: &Router) -> World {
     let mut w = World::new(router.policy.clone(), router.dice);
+    w.lean = true;
+    w.renew_moves_derp = true;
+    w.derp_given_up = Some(120 * S);
     w.control_delay = router.control_delay;
     w.peer_talks = router.peer_talks;
     w.metered = router.metered.then_some(1);
@@ -79,7 +82,7 @@ impl Week {
             self.happen(trouble);
         }
         self.go_on(bout.stays)?;
-        self.w.mend_all();
+        self.w.mend_by_hand();
         self.curable_since = None;
         self.be_done()
     }
@@ -104,10 +107,12 @@ impl Week {
             Trouble::Stall(span) => w.stall(*span),
             Trouble::RulesFlushed => w.flush_rules(),
             Trouble::ControlCut => w.cut_control(),
-            Trouble::Stubborn => {
+            // Only what was seen to work is known to be broken.
+            Trouble::Stubborn if w.well() && w.core.knowledge().online_seen => {
                 w.stubborn = true;
                 w.cut_control();
             }
+            Trouble::Stubborn => {}
             Trouble::ChainsLost => {
                 w.inject(Fault::Lose { mendable: true });
                 w.chains_lost = true;
@@ -229,6 +234,9 @@ impl Week {
 
     fn told(&self) -> String {
         let w = &self.w;
+        if self.aloud {
+            println!("{:#?}", w.core);
+        }
         let cures: Vec<_> = w.cures().map(|a| (a.at, &a.action)).collect();
         let last = &cures[cures.len().saturating_sub(5)..];
         let restarts = w.count(|a| *a == Action::Restart);

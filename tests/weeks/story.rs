@@ -75,6 +75,20 @@ pub struct Story {
     pub bouts: Vec<Bout>,
 }
 
+impl std::fmt::Display for Story {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        writeln!(f, "{:?}", self.router)?;
+        for bout in &self.bouts {
+            writeln!(f, "at {:?}:", bout.at)?;
+            for (pause, trouble) in &bout.troubles {
+                writeln!(f, "  after {pause:?} {trouble:?}")?;
+            }
+            writeln!(f, "  stays {:?}", bout.stays)?;
+        }
+        Ok(())
+    }
+}
+
 impl Story {
     pub fn of(seed: u64) -> Story {
         let mut dice = fastrand::Rng::with_seed(seed);
@@ -106,12 +120,14 @@ fn router(dice: &mut fastrand::Rng) -> Router {
         _ => Allowed::ALL,
     };
     let min = S * dice.u32(10..120);
+    // What may neither renew nor restart leaves control where it is.
+    let least = u32::from(!allowed.renew);
     let policy = Policy {
         allowed,
         limits: Limits {
             min,
             max: min * dice.u32(1..40),
-            per_hour: dice.u32(0..6),
+            per_hour: dice.u32(least..6),
         },
         hold: S * dice.u32(1..300),
         settle: Duration::from_millis(dice.u64(0..2000)),
@@ -120,9 +136,9 @@ fn router(dice: &mut fastrand::Rng) -> Router {
         probe_timeout: S * dice.u32(1..4),
     };
     Router {
-        policy,
         dice: dice.u32(..),
-        control_delay: Duration::from_millis(dice.u64(40..1500)),
+        // An answer that comes after the probe's own end would be none.
+        control_delay: Duration::from_millis(dice.u64(40..800 * policy.probe_timeout.as_secs())),
         keepalives: dice.bool().then(|| S * dice.u32(20..65)),
         peer_talks: dice.u8(0..4) == 0,
         metered: dice.u8(0..4) == 0,
@@ -133,6 +149,7 @@ fn router(dice: &mut fastrand::Rng) -> Router {
             _ => Respawn::After(5 * S),
         },
         debug: Some(dice.u8(0..8) != 0),
+        policy,
     }
 }
 
@@ -145,7 +162,8 @@ fn bout(dice: &mut fastrand::Rng, at: Duration) -> Bout {
             (Duration::from_millis(dice.u64(0..most)), trouble(dice))
         })
         .collect();
-    let stays = S * [5, 60, 300, 1200, 7200][dice.usize(0..5)];
+    // Long states are rare: nothing new happens in them, and they are what a run takes its time for.
+    let stays = S * [2, 10, 30, 60, 120, 300, 300, 1200][dice.usize(0..8)];
     Bout {
         at,
         troubles,

@@ -7,10 +7,12 @@ impl World {
     /// stays, and what it noted of its restarts is read.
     pub fn restart_daemon(&mut self) {
         self.queue
-            .retain(|_, e| !matches!(e, Ev::Tell(_) | Ev::Applied(..)));
+            .retain(|_, e| !matches!(**e, Ev::Tell(_) | Ev::Applied(..)));
         self.wake = None;
         self.restarting = false;
         self.mild_since_health = false;
+        // Not known to this run: a tailscaled that is offline and has no flow, and was not seen online.
+        self.stubborn = false;
         self.left = Default::default();
         self.core = Core::new(self.core.policy().clone());
         let ages = self.restarts.iter().map(|t| self.now - *t).collect();
@@ -28,7 +30,7 @@ impl World {
     /// was counted before holds.
     pub fn reboot(&mut self) {
         self.drop_flows();
-        self.queue.retain(|_, e| matches!(e, Ev::Data));
+        self.queue.retain(|_, e| matches!(**e, Ev::Data));
         self.steering = Default::default();
         self.restarts.clear();
         self.pid += 1;

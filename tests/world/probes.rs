@@ -14,11 +14,11 @@ impl World {
             self.seq += 1;
             self.queue.insert(
                 (self.now + delay, self.seq),
-                Ev::Tell(Input::Probed {
+                Box::new(Ev::Tell(Input::Probed {
                     round,
                     scope,
                     finding,
-                }),
+                })),
             );
         };
         let answer = |by, public| Finding::Answer {

@@ -71,6 +71,9 @@ impl World {
     /// The device of a packet with the mark.
     pub(super) fn path(&self, family: Family) -> Option<usize> {
         let f = family.at_index();
+        if self.no_way {
+            return None;
+        }
         let has = |i: &usize| self.isps[*i].carrier && self.isps[*i].has[f];
         let steered = self.steering[f]
             .to
@@ -120,6 +123,18 @@ impl World {
                     isp.last_open = Some(self.now);
                 }
                 _ => {}
+            }
+        }
+        for (i, f) in [(0, Family::V4), (0, Family::V6), (1, Family::V4), (1, Family::V6)] {
+            if !self.opens(i, f) {
+                self.shut_at[i][f.at_index()] = Some(self.now);
+            }
+        }
+        let deaf = self.derp.as_ref().filter(|l| !self.carries(l));
+        if let (Some(span), Some(port)) = (self.derp_given_up, deaf.map(|l| l.port)) {
+            if self.deaf_relay != port {
+                self.deaf_relay = port;
+                self.after(span, Ev::Unheard(port));
             }
         }
         if self.control.as_ref().is_some_and(|l| !self.carries(l)) || self.control.is_none() {
@@ -176,7 +191,7 @@ impl World {
     pub(super) fn drop_flows(&mut self) {
         self.control = None;
         self.derp = None;
-        self.queue.retain(|_, e| !matches!(e, Ev::Reconnect { .. }));
+        self.queue.retain(|_, e| !matches!(**e, Ev::Reconnect { .. }));
     }
 
     /// Counters as the kernel would show them; pings go both ways, what nobody answers is resent.
