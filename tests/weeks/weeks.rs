@@ -46,7 +46,7 @@ fn no_week_makes_it_worse() {
     let threads = asked("WEEKS_THREADS").unwrap_or(2);
     let begun = Instant::now();
     let next = AtomicU64::new(first);
-    let acts = AtomicU64::new(0);
+    let (acts, steps) = (AtomicU64::new(0), AtomicU64::new(0));
     let end = first + count;
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -57,7 +57,10 @@ fn no_week_makes_it_worse() {
                 }
                 let story = Story::of(seed);
                 match live::through(&story, false) {
-                    Ok(done) => _ = acts.fetch_add(done, Ordering::Relaxed),
+                    Ok([cures, taken]) => {
+                        acts.fetch_add(cures, Ordering::Relaxed);
+                        steps.fetch_add(taken, Ordering::Relaxed);
+                    }
                     Err(broken) if asked("WEEKS_ALL").is_some() => println!("week {seed}: {broken}"),
                     Err(broken) => {
                         // The others need not go on.
@@ -72,9 +75,10 @@ fn no_week_makes_it_worse() {
         }
     });
     println!(
-        "weeks: {first} to {} lived through, {} cures, {:.1} s",
+        "weeks: {first} to {} lived through, {} cures, {} inputs, {:.1} s",
         end - 1,
         acts.load(Ordering::Relaxed),
+        steps.load(Ordering::Relaxed),
         begun.elapsed().as_secs_f64()
     );
 }

@@ -193,6 +193,11 @@ pub struct World {
     deaf_relay: u16,
     /// When each family of each uplink was last seen not to get out.
     shut_at: [[Option<Duration>; 2]; 2],
+    /// Of a hundred events so many are lost, as many come twice, and as many come late and out of order.
+    pub unruly: u32,
+    chance: u32,
+    /// The router's clock is behind the certificates' start.
+    pub clock_behind: bool,
     /// Inputs that the core has taken.
     pub steps: u64,
     /// Devices that peers are kept off, and until when the kernel does so.
@@ -349,6 +354,9 @@ impl World {
             ordered: [None, None],
             deaf_relay: 0,
             shut_at: Default::default(),
+            unruly: 0,
+            chance: dice,
+            clock_behind: false,
             steps: 0,
             no_way: false,
             drill_until: Duration::ZERO,
@@ -556,6 +564,7 @@ impl World {
         self.restart_fails = false;
         self.mending_fails = false;
         self.resends = false;
+        self.clock_behind = false;
         for isp in &mut self.isps {
             isp.dead = [false; 2];
         }
@@ -579,7 +588,7 @@ impl World {
         let policy = self.core.policy();
         let forbidden = !policy.allowed.restart || policy.limits.per_hour == 0;
         let ill = self.hung || self.stubborn || self.lost.is_some() || !self.well();
-        if !self.held || !self.running || (forbidden && ill) {
+        if !self.held || !self.running || ((forbidden || !self.known()) && ill) {
             self.hung = false;
             self.make_whole();
             self.restart_by_hand();
@@ -599,7 +608,18 @@ impl World {
         let served = !self.hung && self.running && self.held && self.user_stopped.is_none();
         let able = !self.restart_fails && !self.mending_fails && !self.no_way && self.names_up;
         let out = (0..2).any(|i| self.open(i));
-        served && able && out && self.control_up && self.refuses.is_none()
+        served && able && out && self.reachable() && self.refuses.is_none() && self.known()
+    }
+
+    /// The control server answers those who ask it now.
+    fn reachable(&self) -> bool {
+        self.control_up && !self.clock_behind
+    }
+
+    /// The daemon has seen this tailscaled online. One that it never did may be offline for a reason of
+    /// its own, so that alone is no fault to it.
+    fn known(&self) -> bool {
+        self.core.knowledge().online_seen
     }
 
     /// Only a restart can help, so pauses and the cap decide when.

@@ -34,7 +34,7 @@ impl World {
             Action::Restart => {
                 // A look at a silent tailscaled takes 2 s; its recovery is known after that.
                 let alive = self.running && !self.hung && !recently(self.unhung, 5 * S);
-                let control = self.control_up || self.now - self.last_control <= 10 * S;
+                let control = self.reachable() || self.now - self.last_control <= 10 * S;
                 if alive && !control {
                     broken("promise 1: a restart while the control server is down");
                 }

@@ -161,11 +161,11 @@ impl World {
             port: self.ports,
         });
         if control {
-            self.control = link.clone().filter(|_| self.control_up && !self.stubborn);
+            self.control = link.clone().filter(|_| self.reachable() && !self.stubborn);
         }
         // Without a netmap there is no tailnet at all: measured for a restart without control.
         if derp {
-            self.derp = link.filter(|_| self.control.is_some() || self.control_up || !control);
+            self.derp = link.filter(|_| self.control.is_some() || self.reachable() || !control);
         }
         let missing_control = control && self.control.is_none();
         let missing_derp = derp && self.derp.is_none();

@@ -4,6 +4,25 @@ use super::*;
 
 impl World {
     pub(super) fn after(&mut self, delay: Duration, ev: Ev) {
+        let delay = match &ev {
+            Ev::Tell(Input::Event(event)) if self.unruly > 0 => {
+                // Of its own dice, so that the core's do not change with it.
+                self.chance = self.chance.wrapping_mul(1664525).wrapping_add(1013904223);
+                let (of_100, late) = ((self.chance >> 16) % 100, MS * (self.chance >> 20));
+                let again = Ev::Tell(Input::Event(event.clone()));
+                match of_100 / self.unruly {
+                    0 => return,
+                    1 => {
+                        self.seq += 1;
+                        self.queue.insert((self.now + delay + late, self.seq), Box::new(again));
+                        delay
+                    }
+                    2 => delay + late,
+                    _ => delay,
+                }
+            }
+            _ => delay,
+        };
         self.seq += 1;
         self.queue.insert((self.now + delay, self.seq), Box::new(ev));
     }
