@@ -303,7 +303,8 @@ fn a_daemon_started_anew_adopts_its_steering_and_takes_it_back_when_asked_to_sto
         moment,
         Input::Adopt {
             family: Family::V4,
-            device: "eth2".into(),
+            to: Some("eth2".into()),
+            keep: None,
         },
     );
     assert_eq!(

@@ -109,7 +109,7 @@ impl Week {
             Trouble::RulesFlushed => w.flush_rules(),
             Trouble::ControlCut => w.cut_control(),
             // Only what was seen to work is known to be broken.
-            Trouble::Stubborn if w.well() && w.core.knowledge().online_seen => {
+            Trouble::Stubborn if w.well() && w.known() => {
                 w.stubborn = true;
                 w.cut_control();
             }

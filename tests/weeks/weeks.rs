@@ -61,7 +61,9 @@ fn no_week_makes_it_worse() {
                         acts.fetch_add(cures, Ordering::Relaxed);
                         steps.fetch_add(taken, Ordering::Relaxed);
                     }
-                    Err(broken) if asked("WEEKS_ALL").is_some() => println!("week {seed}: {broken}"),
+                    Err(broken) if asked("WEEKS_ALL").is_some() => {
+                        println!("week {seed}: {broken}")
+                    }
                     Err(broken) => {
                         // The others need not go on.
                         next.store(end, Ordering::Relaxed);

@@ -1,5 +1,7 @@
 //! The daemon itself ends, begins anew, or is not given the CPU for a while; the router boots.
 
+use tailover::core::Hop;
+
 use super::*;
 
 impl World {
@@ -18,9 +20,11 @@ impl World {
         let ages = self.restarts.iter().map(|t| self.now - *t).collect();
         self.step(Input::Restarted(ages));
         for family in Family::BOTH {
-            if let Some(hop) = self.steering[family.at_index()].to.clone() {
-                let device = hop.device;
-                self.step(Input::Adopt { family, device });
+            let left = self.steering[family.at_index()].clone();
+            let device = |hop: &Hop| hop.device.clone();
+            let (to, keep) = (left.to.as_ref().map(device), left.keep.as_ref().map(device));
+            if to.is_some() || keep.is_some() {
+                self.step(Input::Adopt { family, to, keep });
             }
         }
         self.begin();

@@ -150,7 +150,10 @@ impl Link {
 enum Ev {
     Tell(Input),
     Applied(Family, Steering),
-    Reconnect { control: bool, derp: bool },
+    Reconnect {
+        control: bool,
+        derp: bool,
+    },
     Data,
     /// The relay of that port was not heard for long.
     Unheard(u16),
@@ -618,8 +621,9 @@ impl World {
 
     /// The daemon has seen this tailscaled online. One that it never did may be offline for a reason of
     /// its own, so that alone is no fault to it.
-    fn known(&self) -> bool {
-        self.core.knowledge().online_seen
+    pub fn known(&self) -> bool {
+        let k = self.core.knowledge();
+        k.online_seen && k.tailnet.pid == Some(self.pid)
     }
 
     /// Only a restart can help, so pauses and the cap decide when.

@@ -125,7 +125,12 @@ impl World {
                 _ => {}
             }
         }
-        for (i, f) in [(0, Family::V4), (0, Family::V6), (1, Family::V4), (1, Family::V6)] {
+        for (i, f) in [
+            (0, Family::V4),
+            (0, Family::V6),
+            (1, Family::V4),
+            (1, Family::V6),
+        ] {
             if !self.opens(i, f) {
                 self.shut_at[i][f.at_index()] = Some(self.now);
             }
@@ -191,7 +196,8 @@ impl World {
     pub(super) fn drop_flows(&mut self) {
         self.control = None;
         self.derp = None;
-        self.queue.retain(|_, e| !matches!(**e, Ev::Reconnect { .. }));
+        self.queue
+            .retain(|_, e| !matches!(**e, Ev::Reconnect { .. }));
     }
 
     /// Counters as the kernel would show them; pings go both ways, what nobody answers is resent.

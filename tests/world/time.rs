@@ -14,7 +14,8 @@ impl World {
                     0 => return,
                     1 => {
                         self.seq += 1;
-                        self.queue.insert((self.now + delay + late, self.seq), Box::new(again));
+                        self.queue
+                            .insert((self.now + delay + late, self.seq), Box::new(again));
                         delay
                     }
                     2 => delay + late,
@@ -24,7 +25,8 @@ impl World {
             _ => delay,
         };
         self.seq += 1;
-        self.queue.insert((self.now + delay, self.seq), Box::new(ev));
+        self.queue
+            .insert((self.now + delay, self.seq), Box::new(ev));
     }
 
     pub(super) fn happen(&mut self, ev: Ev) {
@@ -49,7 +51,10 @@ impl World {
             Ev::Data => self.send_data(),
             Ev::Unheard(port) => {
                 self.deaf_relay = 0;
-                let same = self.derp.as_ref().is_some_and(|l| l.port == port && !self.carries(l));
+                let same = self
+                    .derp
+                    .as_ref()
+                    .is_some_and(|l| l.port == port && !self.carries(l));
                 if same {
                     self.reconnect(false, true);
                 }
