@@ -9,7 +9,7 @@ use netns::{address, inside, ip};
 use smol::Timer;
 use tailover::config::Mark;
 use tailover::core::{Family, Hop, Knowledge, Steering, Uplink, Way};
-use tailover::cure::steer::{apply, cleanup, found, open_devices, open_for_probes, Place};
+use tailover::cure::steer::{apply, cleanup, found, open_devices, open_for_probes, Found, Place};
 use tailover::net::rtnetlink::{Change, Client, Monitor};
 use tailover::watch::uplinks::{devices, join, Choice};
 
@@ -203,7 +203,10 @@ fn steering_and_probes_share_a_table_and_leave_each_other_alone() {
     steer(&mut client, &Steering::default());
     assert!(way(f, "mark 0x80000").contains("dev wan1"));
     assert!(way(f, "oif wan2 mark 0x83f00").contains("via 192.0.2.254"));
-    assert_eq!(found(&mut client, &place, f).expect("read"), None);
+    assert_eq!(
+        found(&mut client, &place, f).expect("read"),
+        Found::default()
+    );
 
     // With the device its routes go; they are put back when it is.
     ip("link set wan2 down");

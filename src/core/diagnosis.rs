@@ -173,7 +173,12 @@ fn gone(k: &Knowledge, now: Time) -> bool {
     };
     // It may have been started, and ended again, before it could be asked.
     let since = k.starts.last_end().unwrap_or_default().max(k.api_since);
-    k.tailnet.api == Api::Gone && now.saturating_sub(since) >= patience
+    k.tailnet.api == Api::Gone && looked_at(k, now).saturating_sub(since) >= patience
+}
+
+/// Up to when tailscaled was seen to be as it is. Where the daemon did not run for a while nobody looked.
+fn looked_at(k: &Knowledge, now: Time) -> Time {
+    k.tailnet_read.unwrap_or(now)
 }
 
 /// Why a tailscaled that takes questions and answers none, and whose bus is silent too, is not
@@ -182,6 +187,7 @@ fn hung(k: &Knowledge, now: Time) -> Option<String> {
     if k.tailnet.api != Api::Hung {
         return None;
     }
+    let now = looked_at(k, now);
     let silent = now.saturating_sub(k.api_since);
     let seconds = silent.as_secs();
     let Some(process) = &k.tailnet.process else {
@@ -222,9 +228,9 @@ pub fn suspicion(k: &Knowledge, now: Time, control_down: bool) -> Option<String>
 }
 
 /// How long tailscaled says that it is offline, where that is too long for the path of now.
-fn offline_for(k: &Knowledge, now: Time) -> Option<Duration> {
-    // Up to the last look: `start {}` makes it false for 0.6 s, and nobody may look again for a while.
-    let seen = k.tailnet_read.unwrap_or(now);
+pub fn offline_for(k: &Knowledge, now: Time) -> Option<Duration> {
+    // `start {}` makes it false for 0.6 s, and nobody may look again for a while.
+    let seen = looked_at(k, now);
     let since = k.offline_since?.max(k.epoch.since);
     Some(seen.saturating_sub(since)).filter(|t| *t >= OFFLINE_TOO_LONG)
 }

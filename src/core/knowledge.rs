@@ -159,12 +159,15 @@ impl Knowledge {
     /// True when the path of each family that has one was judged since.
     pub fn paths_judged(&self, since: Time) -> bool {
         self.paths_read.is_some_and(|t| t >= since)
-            && self.paths.iter().all(|p| {
-                p.route.is_none()
-                    || p.judgement.open_since(since)
-                    || p.judgement.shut_since(since)
-                    || p.judgement.untold_since(since)
-            })
+            && Family::BOTH
+                .iter()
+                .all(|f| self.path(*f).route.is_none() || self.path_judged(*f, since))
+    }
+
+    /// True when a round over the path of `family` has come to its end since.
+    pub fn path_judged(&self, family: Family, since: Time) -> bool {
+        let judgement = &self.path(family).judgement;
+        judgement.open_since(since) || judgement.shut_since(since) || judgement.untold_since(since)
     }
 
     /// True when a path is proved open since.

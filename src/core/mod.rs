@@ -94,10 +94,12 @@ pub enum Input {
         scope: Scope,
         finding: Finding,
     },
-    /// Rules of ours that an earlier run left in the kernel, by device.
+    /// Rules of ours that an earlier run left in the kernel: the device to which the mark is steered,
+    /// and that on which old flows are kept.
     Adopt {
         family: Family,
-        device: String,
+        to: Option<String>,
+        keep: Option<String>,
     },
     /// Restarts that earlier runs of the daemon have ordered: how long ago each was, the oldest first.
     Restarted(Vec<Duration>),

@@ -271,30 +271,36 @@ fn default_route(place: &Place, family: Family, table: u32, oif: u32, way: &Way)
     route
 }
 
-/// The device that each family's mark is steered to by rules of an earlier run.
+/// What an earlier run left of one family's steering.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The device to which the mark is steered.
+    pub to: Option<String>,
+    /// The device on which old flows are kept.
+    pub keep: Option<String>,
+}
+
+/// What rules of an earlier run do with the mark of `family`.
 ///
 /// # Errors
 /// What rtnetlink refused.
-pub fn found(client: &mut Client, place: &Place, family: Family) -> Result<Option<String>, Error> {
-    let steered = place
-        .ours(client, family)?
-        .into_iter()
-        .find_map(|r| match r.action {
-            Action::Table(t) if r.priority == place.priority + 1 => Some(t),
+pub fn found(client: &mut Client, place: &Place, family: Family) -> Result<Found, Error> {
+    let rules = place.ours(client, family)?;
+    let routes = place.routes(client, family)?;
+    let mut by = |priority: u32| {
+        let table = rules.iter().find_map(|r| match r.action {
+            Action::Table(t) if r.priority == priority => Some(t),
             _ => None,
         });
-    let Some(table) = steered else {
-        return Ok(None);
+        // A rule without a route leads nowhere.
+        let route = routes.iter().find(|r| Some(r.table) == table);
+        let index = route.and_then(|r| r.oif);
+        index.map(|i| client.link(i)).transpose()
     };
-    let route = place
-        .routes(client, family)?
-        .into_iter()
-        .find(|r| r.table == table);
-    match route.and_then(|r| r.oif) {
-        Some(index) => Ok(Some(client.link(index)?.name)),
-        // A rule without a route steers nothing.
-        None => Ok(None),
-    }
+    Ok(Found {
+        to: by(place.priority + 1)?.map(|link| link.name),
+        keep: by(place.priority - 1)?.map(|link| link.name),
+    })
 }
 
 /// Takes every rule and route of ours away. Gives how many there were.

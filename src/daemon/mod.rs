@@ -34,7 +34,7 @@ use crate::core::{
     Action, Core, Cure, Effort, Event, Family, Finding, Hop, Input, Knowledge, Look, Moment,
     Notice, Pin, Policy, Route, Scope, Stage, Steering, Uplink, Way, LEAVE_FOR,
 };
-use crate::cure::steer::{self, Place};
+use crate::cure::steer::{self, Found, Place};
 use crate::cure::{leave, mend, restart, tailscaled};
 use crate::metrics::{self, Tally};
 use crate::net::nftables;
@@ -380,11 +380,14 @@ impl Daemon {
         let place = self.place();
         for family in Family::BOTH {
             match steer::found(&mut self.netlink, &place, family) {
-                Ok(Some(device)) => {
-                    info!(target: LOG, "an earlier run steers {family} by {device}; that is taken over");
-                    self.feed(Input::Adopt { family, device });
+                Ok(Found { to, keep }) => {
+                    if let Some(device) = &to {
+                        info!(target: LOG, "an earlier run steers {family} by {device}; that is taken over");
+                    }
+                    if to.is_some() || keep.is_some() {
+                        self.feed(Input::Adopt { family, to, keep });
+                    }
                 }
-                Ok(None) => {}
                 Err(e) => warn!(target: LOG, "{e}"),
             }
         }

@@ -131,3 +131,14 @@ fn control_that_no_renewal_brings_back_costs_a_restart_however_late_its_server_a
         assert_eq!(restarts(&w), 1);
     }
 }
+
+#[test]
+fn control_without_any_connection_that_no_renewal_brings_back_is_restarted_for() {
+    let mut w = settled();
+    w.stubborn = true;
+    w.cut_control();
+    w.run(600 * S);
+    assert!(w.count(|a| *a == Action::Renew) >= 1, "the milder first");
+    assert_eq!(restarts(&w), 1);
+    assert!(w.well() && w.core.faults().is_empty());
+}

@@ -1,6 +1,6 @@
 //! Dead uplinks: how soon they are left, what is asked of whom meanwhile, and the way back.
 
-use tailover::core::{Action, Notice};
+use tailover::core::{Action, Family, Notice, Stage};
 
 use crate::world::{policy, Fault, World, MS, S};
 use crate::{named, restarts, settled};
@@ -303,7 +303,8 @@ fn a_daemon_started_anew_adopts_its_steering_and_takes_it_back_when_asked_to_sto
         moment,
         Input::Adopt {
             family: Family::V4,
-            device: "eth2".into(),
+            to: Some("eth2".into()),
+            keep: None,
         },
     );
     assert_eq!(
@@ -350,4 +351,52 @@ fn a_way_that_is_missing_for_a_moment_is_not_gone() {
     w.run(S);
     let gone = |n: &Notice| matches!(n, Notice::Trigger(why) if why.contains("path is gone"));
     assert!(w.notices.iter().any(|(_, n)| gone(n)), "{:?}", w.notices);
+}
+
+#[test]
+fn a_way_back_ends_although_a_heartbeat_of_the_other_family_was_just_answered() {
+    for phase in 0..20 {
+        let mut policy = policy();
+        policy.interval = 10 * S;
+        let mut w = World::new(policy, 1);
+        // The rest of a round comes long after the answer that proves the path.
+        w.control_delay = 1500 * MS;
+        w.families([[true, true], [true, true]]);
+        w.run(20 * S + 500 * MS * phase);
+        let half = |dead| Fault::Half {
+            uplink: 0,
+            family: Family::V4,
+            dead,
+        };
+        w.inject(half(true));
+        w.run(20 * S);
+        assert!(w.steered());
+        w.inject(half(false));
+        w.run(120 * S);
+        assert!(w.well() && !w.steered(), "{phase}: {:?}", w.core.stage());
+        assert_eq!(*w.core.stage(), Stage::Quiet, "{phase}");
+    }
+}
+
+#[test]
+fn a_daemon_killed_on_the_way_back_leaves_no_rule_for_old_flows_for_ever() {
+    let mut w = settled();
+    w.inject(Fault::Dark {
+        uplink: 0,
+        told: Some(100),
+    });
+    w.run(20 * S);
+    w.inject(Fault::Back {
+        uplink: 0,
+        told: Some(100),
+    });
+    let keeps = |w: &World| w.core.knowledge().steering[0].keep.is_some();
+    while !keeps(&w) && w.now < 120 * S {
+        w.run(MS);
+    }
+    assert!(keeps(&w), "on the way back");
+    w.run(10 * MS);
+    w.restart_daemon();
+    w.run(60 * S);
+    assert!(w.well() && !w.steered());
 }

@@ -223,3 +223,29 @@ fn flows_of_an_uplink_are_stale_on_another_with_the_same_address() {
     let standing = core.knowledge().standing(Purpose::Control);
     assert_eq!((standing.fresh, standing.stale), (0, Some(own)));
 }
+
+#[test]
+fn a_metered_backup_whose_portal_was_passed_is_used_again() {
+    let mut w = World::new(policy(), 1);
+    w.metered = Some(1);
+    w.run(10 * S);
+    let dark = |uplink| Fault::Dark { uplink, told: None };
+    let back = |uplink| Fault::Back {
+        uplink,
+        told: Some(100),
+    };
+    // Its plan is used up while it carries the tailnet.
+    w.inject(dark(0));
+    w.run(60 * S);
+    w.inject(Fault::Portal { uplink: 1 });
+    w.run(120 * S);
+    w.inject(back(0));
+    w.run(300 * S);
+    assert!(w.well() && !w.steered());
+    w.inject(back(1));
+    w.run(600 * S);
+    w.inject(dark(0));
+    w.run(60 * S);
+    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    assert!(w.broken.is_empty(), "{:?}", w.broken);
+}

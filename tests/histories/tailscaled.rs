@@ -221,3 +221,17 @@ fn restart_alone_says_that_it_cannot_help_and_keeps_its_budget() {
         .iter()
         .any(|(_, n)| matches!(n, Notice::Waiting(t) if t.contains("cannot help"))));
 }
+
+#[test]
+fn after_a_time_in_which_the_daemon_did_not_run_it_looks_before_it_restarts_tailscaled() {
+    // What it saw last is five minutes old then, and procd has long since started tailscaled again.
+    for seconds in 1..5 {
+        let mut w = settled();
+        w.end_by_itself();
+        w.run(S * seconds);
+        w.stall(300 * S);
+        w.run(60 * S);
+        assert_eq!(restarts(&w), 0, "stalled {seconds} s after its end");
+        assert!(w.well() && w.broken.is_empty(), "{:?}", w.broken);
+    }
+}

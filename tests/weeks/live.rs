@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::story::{Bout, Router, Story, Trouble, WEEK};
-use crate::world::{Fault, World, MS, S};
-use tailover::core::{Action, Event, Stage};
+use crate::world::{self, World, MS, S};
+use tailover::core::{Action, Event, Fault, Stage};
 
 /// A fault that can be cured is cured within this time; longer where probes wait longer.
 const CURED_WITHIN: Duration = Duration::from_secs(240);
@@ -14,13 +14,13 @@ const CURED_WITHIN: Duration = Duration::from_secs(240);
 const DONE_WITHIN: Duration = Duration::from_secs(4 * 3600);
 
 /// So long nothing may happen before the rest of the healthy stretch is passed in one step.
-const SILENT: Duration = Duration::from_secs(300);
+const SILENT: Duration = Duration::from_secs(120);
 
 /// An hour's bound on what the core may hold, in characters of its own account of itself.
 const LARGEST: usize = 400_000;
 
 /// Gives the number of cures, or the promise that was broken.
-pub fn through(story: &Story, aloud: bool) -> Result<u64, String> {
+pub fn through(story: &Story, aloud: bool) -> Result<[u64; 2], String> {
     let mut week = Week {
         w: settled(&story.router),
         curable_since: None,
@@ -37,15 +37,22 @@ pub fn through(story: &Story, aloud: bool) -> Result<u64, String> {
     }
     week.w.pass(WEEK);
     week.go_on(SILENT)?;
+    if week.aloud {
+        week.tell();
+    }
     week.healthy("at the end")?;
-    Ok(week.cures)
+    Ok([week.cures, week.w.steps])
 }
 
 fn settled(router: &Router) -> World {
     let mut w = World::new(router.policy.clone(), router.dice);
+    w.lean = true;
+    w.renew_moves_derp = true;
+    w.derp_given_up = Some(120 * S);
     w.control_delay = router.control_delay;
     w.peer_talks = router.peer_talks;
     w.metered = router.metered.then_some(1);
+    w.unruly = router.unruly;
     w.how_hung = router.hung;
     w.respawn = router.respawn.clone();
     w.debug = router.debug;
@@ -79,7 +86,7 @@ impl Week {
             self.happen(trouble);
         }
         self.go_on(bout.stays)?;
-        self.w.mend_all();
+        self.w.mend_by_hand();
         self.curable_since = None;
         self.be_done()
     }
@@ -104,12 +111,14 @@ impl Week {
             Trouble::Stall(span) => w.stall(*span),
             Trouble::RulesFlushed => w.flush_rules(),
             Trouble::ControlCut => w.cut_control(),
-            Trouble::Stubborn => {
+            // Only what was seen to work is known to be broken.
+            Trouble::Stubborn if w.well() && w.known() => {
                 w.stubborn = true;
                 w.cut_control();
             }
+            Trouble::Stubborn => {}
             Trouble::ChainsLost => {
-                w.inject(Fault::Lose { mendable: true });
+                w.inject(world::Fault::Lose { mendable: true });
                 w.chains_lost = true;
             }
             Trouble::FoundAgain => w.find_again(),
@@ -119,6 +128,7 @@ impl Week {
             Trouble::Refuses(on) => w.refuses = on.then(|| "403 access denied".to_string()),
             Trouble::Names(up) => w.names_up = *up,
             Trouble::NoWay(on) => w.no_way = *on,
+            Trouble::ClockBehind(on) => w.clock_behind = *on,
             Trouble::RestartFails(on) => w.restart_fails = *on,
             Trouble::MendingFails(on) => w.mending_fails = *on,
             Trouble::Resends(on) => w.resends = *on,
@@ -189,7 +199,10 @@ impl Week {
 
     /// Nothing is wrong, nothing is left, nothing is done, and nothing has grown.
     fn healthy(&mut self, when: &str) -> Result<(), String> {
-        let quiet = *self.w.core.stage() == Stage::Quiet && self.w.core.faults().is_empty();
+        // That somebody has restarted it, or that it ended, holds for ten minutes.
+        let mut faults = self.w.core.faults().iter();
+        let over = faults.all(|f| matches!(f, Fault::OtherHand { .. } | Fault::CrashLoop { .. }));
+        let quiet = *self.w.core.stage() == Stage::Quiet && over;
         let acted = self.w.cures().count();
         if !quiet || !self.w.well() || self.w.steered() || acted > 0 {
             return Err(format!(
@@ -229,6 +242,9 @@ impl Week {
 
     fn told(&self) -> String {
         let w = &self.w;
+        if self.aloud {
+            println!("{:#?}", w.core);
+        }
         let cures: Vec<_> = w.cures().map(|a| (a.at, &a.action)).collect();
         let last = &cures[cures.len().saturating_sub(5)..];
         let restarts = w.count(|a| *a == Action::Restart);

@@ -19,6 +19,8 @@ pub struct Router {
     pub keepalives: Option<Duration>,
     pub peer_talks: bool,
     pub metered: bool,
+    /// Of a hundred events so many are lost, come twice, come late.
+    pub unruly: u32,
     pub ipv6: bool,
     pub hung: Hung,
     pub respawn: Respawn,
@@ -53,6 +55,8 @@ pub enum Trouble {
     Names(bool),
     NoWay(bool),
     RestartFails(bool),
+    /// The router's clock jumps back before the certificates' start, or is right again.
+    ClockBehind(bool),
     MendingFails(bool),
     Resends(bool),
     Recover {
@@ -75,13 +79,27 @@ pub struct Story {
     pub bouts: Vec<Bout>,
 }
 
+impl std::fmt::Display for Story {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        writeln!(f, "{:?}", self.router)?;
+        for bout in &self.bouts {
+            writeln!(f, "at {:?}:", bout.at)?;
+            for (pause, trouble) in &bout.troubles {
+                writeln!(f, "  after {pause:?} {trouble:?}")?;
+            }
+            writeln!(f, "  stays {:?}", bout.stays)?;
+        }
+        Ok(())
+    }
+}
+
 impl Story {
     pub fn of(seed: u64) -> Story {
         let mut dice = fastrand::Rng::with_seed(seed);
         let router = router(&mut dice);
         let mut at = Duration::ZERO;
         let mut bouts = Vec::new();
-        let most = dice.u32(2..8);
+        let most = dice.u32(2..7);
         for _ in 0..most {
             at += Duration::from_secs(dice.u64(60..2 * WEEK.as_secs() / u64::from(most)));
             if at >= WEEK {
@@ -106,26 +124,29 @@ fn router(dice: &mut fastrand::Rng) -> Router {
         _ => Allowed::ALL,
     };
     let min = S * dice.u32(10..120);
+    // What may neither renew nor restart leaves control where it is.
+    let least = u32::from(!allowed.renew);
     let policy = Policy {
         allowed,
         limits: Limits {
             min,
             max: min * dice.u32(1..40),
-            per_hour: dice.u32(0..6),
+            per_hour: dice.u32(least..6),
         },
-        hold: S * dice.u32(1..300),
+        hold: S * [dice.u32(1..60), dice.u32(1..300)][usize::from(dice.u8(0..8) == 0)],
         settle: Duration::from_millis(dice.u64(0..2000)),
         interval: S * dice.u32(10..90),
         other_interval: S * dice.u32(60..900),
         probe_timeout: S * dice.u32(1..4),
     };
     Router {
-        policy,
         dice: dice.u32(..),
-        control_delay: Duration::from_millis(dice.u64(40..1500)),
+        // An answer that comes after the probe's own end would be none.
+        control_delay: Duration::from_millis(dice.u64(40..800 * policy.probe_timeout.as_secs())),
         keepalives: dice.bool().then(|| S * dice.u32(20..65)),
-        peer_talks: dice.u8(0..4) == 0,
+        peer_talks: dice.u8(0..6) == 0,
         metered: dice.u8(0..4) == 0,
+        unruly: [0, 0, 3, 20][dice.usize(0..4)],
         ipv6: dice.u8(0..3) == 0,
         hung: [Hung::Deadlock, Hung::Halted, Hung::Busy][dice.usize(0..3)],
         respawn: match dice.u8(0..4) {
@@ -133,6 +154,7 @@ fn router(dice: &mut fastrand::Rng) -> Router {
             _ => Respawn::After(5 * S),
         },
         debug: Some(dice.u8(0..8) != 0),
+        policy,
     }
 }
 
@@ -145,7 +167,8 @@ fn bout(dice: &mut fastrand::Rng, at: Duration) -> Bout {
             (Duration::from_millis(dice.u64(0..most)), trouble(dice))
         })
         .collect();
-    let stays = S * [5, 60, 300, 1200, 7200][dice.usize(0..5)];
+    // Long states are rare: nothing new happens in them, and they are what a run takes its time for.
+    let stays = S * [2, 10, 30, 60, 120, 120, 300, 900][dice.usize(0..8)];
     Bout {
         at,
         troubles,
@@ -222,7 +245,8 @@ fn trouble_of_another_kind(
         16 => Trouble::NoWay(on),
         17 => Trouble::RestartFails(on),
         18 => Trouble::MendingFails(on),
-        _ => match dice.u8(0..2) {
+        _ => match dice.u8(0..3) {
+            1 => Trouble::ClockBehind(on),
             0 => Trouble::Resends(on),
             _ => Trouble::Recover { force: on },
         },

@@ -150,8 +150,13 @@ impl Link {
 enum Ev {
     Tell(Input),
     Applied(Family, Steering),
-    Reconnect { control: bool, derp: bool },
+    Reconnect {
+        control: bool,
+        derp: bool,
+    },
     Data,
+    /// The relay of that port was not heard for long.
+    Unheard(u16),
     Started,
 }
 
@@ -166,6 +171,8 @@ pub struct World {
     pub now: Duration,
     pub core: Core,
     pub acts: Vec<Act>,
+    /// Looks, probes and wake-ups are not kept among the acts.
+    pub lean: bool,
     pub notices: Vec<(Duration, Notice)>,
     /// Broken promises, in words.
     pub broken: Vec<String>,
@@ -183,6 +190,19 @@ pub struct World {
     pub v6_untold: bool,
     last_control: Duration,
     steering: [Steering; 2],
+    /// The device that each mark was last ordered to.
+    ordered: [Option<String>; 2],
+    /// The port of the relay whose silence is timed.
+    deaf_relay: u16,
+    /// When each family of each uplink was last seen not to get out.
+    shut_at: [[Option<Duration>; 2]; 2],
+    /// Of a hundred events so many are lost, as many come twice, and as many come late and out of order.
+    pub unruly: u32,
+    chance: u32,
+    /// The router's clock is behind the certificates' start.
+    pub clock_behind: bool,
+    /// Inputs that the core has taken.
+    pub steps: u64,
     /// Devices that peers are kept off, and until when the kernel does so.
     pub left: (Vec<String>, Duration),
     running: bool,
@@ -210,7 +230,8 @@ pub struct World {
     derp: Option<Link>,
     control_lost: Option<Duration>,
     restarting: bool,
-    queue: BTreeMap<(Duration, u64), Ev>,
+    /// Boxed: what waits is large, and a map moves it about.
+    queue: BTreeMap<(Duration, u64), Box<Ev>>,
     seq: u64,
     wake: Option<Duration>,
     dice: u32,
@@ -242,6 +263,10 @@ pub struct World {
     pub mending_fails: bool,
     /// A new control client and new connections bring nothing: only a restart does.
     pub stubborn: bool,
+    /// A new control client makes the connection to its home relay anew.
+    pub renew_moves_derp: bool,
+    /// tailscaled gives a relay up that it has not heard for so long (tailscale, derp: Client.Recv).
+    pub derp_given_up: Option<Duration>,
     /// Just now the kernel has no way for the mark.
     pub no_way: bool,
     /// Until when a drill that was asked for may go back without the hold.
@@ -275,6 +300,7 @@ impl World {
             now: Duration::ZERO,
             core: Core::new(policy),
             acts: vec![],
+            lean: false,
             notices: vec![],
             broken: vec![],
             isps: [isp.clone(), isp],
@@ -326,6 +352,15 @@ impl World {
             whole_since: None,
             mending_fails: false,
             stubborn: false,
+            renew_moves_derp: false,
+            derp_given_up: None,
+            ordered: [None, None],
+            deaf_relay: 0,
+            shut_at: Default::default(),
+            unruly: 0,
+            chance: dice,
+            clock_behind: false,
+            steps: 0,
             no_way: false,
             drill_until: Duration::ZERO,
         };
@@ -352,7 +387,7 @@ impl World {
             self.now = self.now.max(at);
             if event.is_some_and(|k| k.0 <= at) {
                 let (_, ev) = self.queue.pop_first().expect("a first key was seen");
-                self.happen(ev);
+                self.happen(*ev);
             } else {
                 self.wake = None;
                 self.step(Input::Wake);
@@ -470,6 +505,9 @@ impl World {
     pub fn go_on(&mut self) {
         if std::mem::take(&mut self.hung) {
             self.unhung = Some(self.now);
+            // What it would have tried meanwhile it tries now.
+            let (control, derp) = (self.control.is_none(), self.derp.is_none());
+            self.after(S, Ev::Reconnect { control, derp });
             self.note_life();
         }
     }
@@ -529,6 +567,7 @@ impl World {
         self.restart_fails = false;
         self.mending_fails = false;
         self.resends = false;
+        self.clock_behind = false;
         for isp in &mut self.isps {
             isp.dead = [false; 2];
         }
@@ -545,6 +584,20 @@ impl World {
         }
     }
 
+    /// A person does what the daemon may not do, or cannot: starts a service that was stopped, and where
+    /// restarts are not allowed restarts tailscaled.
+    pub fn mend_by_hand(&mut self) {
+        self.mend_all();
+        let policy = self.core.policy();
+        let forbidden = !policy.allowed.restart || policy.limits.per_hour == 0;
+        let ill = self.hung || self.stubborn || self.lost.is_some() || !self.well();
+        if !self.held || !self.running || ((forbidden || !self.known()) && ill) {
+            self.hung = false;
+            self.make_whole();
+            self.restart_by_hand();
+        }
+    }
+
     /// The tailnet works: control and relay sit on flows that the path carries.
     pub fn well(&self) -> bool {
         let live = |l: &Option<Link>| l.as_ref().is_some_and(|l| self.carries(l));
@@ -558,7 +611,19 @@ impl World {
         let served = !self.hung && self.running && self.held && self.user_stopped.is_none();
         let able = !self.restart_fails && !self.mending_fails && !self.no_way && self.names_up;
         let out = (0..2).any(|i| self.open(i));
-        served && able && out && self.control_up && self.refuses.is_none()
+        served && able && out && self.reachable() && self.refuses.is_none() && self.known()
+    }
+
+    /// The control server answers those who ask it now.
+    fn reachable(&self) -> bool {
+        self.control_up && !self.clock_behind
+    }
+
+    /// The daemon has seen this tailscaled online. One that it never did may be offline for a reason of
+    /// its own, so that alone is no fault to it.
+    pub fn known(&self) -> bool {
+        let k = self.core.knowledge();
+        k.online_seen && k.tailnet.pid == Some(self.pid)
     }
 
     /// Only a restart can help, so pauses and the cap decide when.

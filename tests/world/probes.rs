@@ -1,6 +1,7 @@
 //! What probes find.
 
 use super::*;
+use tailover::core::flaws::Tls;
 
 impl World {
     pub(super) fn probe(&mut self, round: u32, scope: &Scope, effort: Effort) {
@@ -14,11 +15,11 @@ impl World {
             self.seq += 1;
             self.queue.insert(
                 (self.now + delay, self.seq),
-                Ev::Tell(Input::Probed {
+                Box::new(Ev::Tell(Input::Probed {
                     round,
                     scope,
                     finding,
-                }),
+                })),
             );
         };
         let answer = |by, public| Finding::Answer {
@@ -68,10 +69,17 @@ impl World {
             }
         }
         if effort == Effort::Burst {
-            let control = match self.control_up {
-                true => Ok(()),
-                false => Err("connection refused".to_string()),
+            let control = match (self.control_up, self.clock_behind) {
+                (true, false) => Ok(()),
+                (true, true) => Err("the certificate is not valid yet".to_string()),
+                (false, _) => Err("connection refused".to_string()),
             };
+            let end = match self.clock_behind {
+                true => Tls::NotYetValid { early: true },
+                false => Tls::Spoken,
+            };
+            let target = "derp".to_string();
+            tell(60 * MS, Finding::Tls { target, end });
             tell(self.control_delay, Finding::Control(control));
         }
         tell(self.control_delay + 10 * MS, Finding::Over);

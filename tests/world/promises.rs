@@ -11,8 +11,8 @@ impl World {
             Action::Nudge | Action::Renew | Action::Restart => true,
             // A way that is only brought up to date, as with a new gateway, is no move.
             Action::Steer(f, s) => {
-                let device = |s: &Steering| s.to.as_ref().map(|h| h.device.clone());
-                s.to.is_some() && device(s) != device(&self.steering[f.at_index()])
+                let device = s.to.as_ref().map(|h| h.device.clone());
+                device.is_some() && device != self.ordered[f.at_index()]
             }
             _ => false,
         };
@@ -34,7 +34,7 @@ impl World {
             Action::Restart => {
                 // A look at a silent tailscaled takes 2 s; its recovery is known after that.
                 let alive = self.running && !self.hung && !recently(self.unhung, 5 * S);
-                let control = self.control_up || self.now - self.last_control <= 10 * S;
+                let control = self.reachable() || self.now - self.last_control <= 10 * S;
                 if alive && !control {
                     broken("promise 1: a restart while the control server is down");
                 }
@@ -75,7 +75,10 @@ impl World {
                         .find(|i| self.isps[*i].carrier)
                         .map_or("", |i| DEVICES[i]),
                 };
-                let back = from == Some("eth2") && to == "eth1";
+                // A mark that leads nowhere is moved without waiting.
+                // So is one that was dead a moment ago.
+                let died = recently(self.shut_at[1][f.at_index()], 10 * S);
+                let back = !self.no_way && !died && from == Some("eth2") && to == "eth1";
                 let hold = self.core.policy().hold;
                 let stable = self.isps[0]
                     .open_since

@@ -71,6 +71,9 @@ impl World {
     /// The device of a packet with the mark.
     pub(super) fn path(&self, family: Family) -> Option<usize> {
         let f = family.at_index();
+        if self.no_way {
+            return None;
+        }
         let has = |i: &usize| self.isps[*i].carrier && self.isps[*i].has[f];
         let steered = self.steering[f]
             .to
@@ -122,6 +125,23 @@ impl World {
                 _ => {}
             }
         }
+        for (i, f) in [
+            (0, Family::V4),
+            (0, Family::V6),
+            (1, Family::V4),
+            (1, Family::V6),
+        ] {
+            if !self.opens(i, f) {
+                self.shut_at[i][f.at_index()] = Some(self.now);
+            }
+        }
+        let deaf = self.derp.as_ref().filter(|l| !self.carries(l));
+        if let (Some(span), Some(port)) = (self.derp_given_up, deaf.map(|l| l.port)) {
+            if self.deaf_relay != port {
+                self.deaf_relay = port;
+                self.after(span, Ev::Unheard(port));
+            }
+        }
         if self.control.as_ref().is_some_and(|l| !self.carries(l)) || self.control.is_none() {
             self.control_lost.get_or_insert(self.now);
         } else {
@@ -146,11 +166,11 @@ impl World {
             port: self.ports,
         });
         if control {
-            self.control = link.clone().filter(|_| self.control_up && !self.stubborn);
+            self.control = link.clone().filter(|_| self.reachable() && !self.stubborn);
         }
         // Without a netmap there is no tailnet at all: measured for a restart without control.
         if derp {
-            self.derp = link.filter(|_| self.control.is_some() || self.control_up || !control);
+            self.derp = link.filter(|_| self.control.is_some() || self.reachable() || !control);
         }
         let missing_control = control && self.control.is_none();
         let missing_derp = derp && self.derp.is_none();
@@ -176,7 +196,8 @@ impl World {
     pub(super) fn drop_flows(&mut self) {
         self.control = None;
         self.derp = None;
-        self.queue.retain(|_, e| !matches!(e, Ev::Reconnect { .. }));
+        self.queue
+            .retain(|_, e| !matches!(**e, Ev::Reconnect { .. }));
     }
 
     /// Counters as the kernel would show them; pings go both ways, what nobody answers is resent.

@@ -4,8 +4,29 @@ use super::*;
 
 impl World {
     pub(super) fn after(&mut self, delay: Duration, ev: Ev) {
+        let delay = match &ev {
+            Ev::Tell(Input::Event(event)) if self.unruly > 0 => {
+                // Of its own dice, so that the core's do not change with it.
+                self.chance = self.chance.wrapping_mul(1664525).wrapping_add(1013904223);
+                let (of_100, late) = ((self.chance >> 16) % 100, MS * (self.chance >> 20));
+                let again = Ev::Tell(Input::Event(event.clone()));
+                match of_100 / self.unruly {
+                    0 => return,
+                    1 => {
+                        self.seq += 1;
+                        self.queue
+                            .insert((self.now + delay + late, self.seq), Box::new(again));
+                        delay
+                    }
+                    2 => delay + late,
+                    _ => delay,
+                }
+            }
+            _ => delay,
+        };
         self.seq += 1;
-        self.queue.insert((self.now + delay, self.seq), ev);
+        self.queue
+            .insert((self.now + delay, self.seq), Box::new(ev));
     }
 
     pub(super) fn happen(&mut self, ev: Ev) {
@@ -28,6 +49,16 @@ impl World {
             }
             Ev::Reconnect { control, derp } => self.reconnect(control, derp),
             Ev::Data => self.send_data(),
+            Ev::Unheard(port) => {
+                self.deaf_relay = 0;
+                let same = self
+                    .derp
+                    .as_ref()
+                    .is_some_and(|l| l.port == port && !self.carries(l));
+                if same {
+                    self.reconnect(false, true);
+                }
+            }
             Ev::Started => {
                 self.held = true;
                 if !self.running {
@@ -67,8 +98,12 @@ impl World {
             now: self.now,
             dice: self.dice,
         };
+        self.steps += 1;
         for action in self.core.step(moment, input) {
             self.judge(&action);
+            if let Action::Steer(f, s) = &action {
+                self.ordered[f.at_index()] = s.to.as_ref().map(|hop| hop.device.clone());
+            }
             self.carry_out(action);
         }
         let used = self.core.knowledge().steering[0].to.as_ref();
@@ -143,11 +178,13 @@ impl World {
             Action::Renew => {
                 self.mild_since_health = true;
                 self.control = None;
+                // A new control client makes the connection to its home relay anew.
+                let derp = self.renew_moves_derp;
                 self.after(
                     600 * MS,
                     Ev::Reconnect {
                         control: true,
-                        derp: false,
+                        derp,
                     },
                 );
                 self.cured(20 * MS, Cure::Renew);
@@ -183,10 +220,16 @@ impl World {
             Action::Leave(devices) => self.left = (devices.clone(), self.now + LEAVE_FOR),
             Action::Exit => {}
         }
-        self.acts.push(Act {
-            at: self.now,
+        let small = matches!(
             action,
-        });
+            Action::Look(_) | Action::Probe { .. } | Action::Wake(_) | Action::Tell(_)
+        );
+        if !(self.lean && small) {
+            self.acts.push(Act {
+                at: self.now,
+                action,
+            });
+        }
     }
 
     pub(super) fn cured(&mut self, delay: Duration, cure: Cure) {

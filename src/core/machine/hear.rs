@@ -14,11 +14,16 @@ impl Core {
                 scope,
                 finding,
             } => self.take_finding(now, round, scope, finding),
-            Input::Adopt { family, device } => {
-                self.k.steering[family.at()].to = Some(Hop {
+            Input::Adopt { family, to, keep } => {
+                let hop = |device| Hop {
                     device,
                     ..Hop::default()
-                });
+                };
+                // What is kept is given up when the first assessment ends, as after a way back.
+                self.k.steering[family.at()] = Steering {
+                    to: to.map(hop),
+                    keep: keep.map(hop),
+                };
             }
             Input::Restarted(ages) => self.budget.recall(now, &ages, &self.policy.limits),
             Input::Pulse(pulse) => self.take_pulse(now, &pulse),

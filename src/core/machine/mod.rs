@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use crate::core::budget::Budget;
 use crate::core::diagnosis::{
-    diagnose, is_shown, needs_person, of_tailscaled, shown, suspicion, LOST_FOR_SURE,
+    diagnose, is_shown, needs_person, of_tailscaled, offline_for, shown, suspicion, LOST_FOR_SURE,
     OFFLINE_TOO_LONG, REFUSES_TOO_LONG,
 };
 use crate::core::episode::{Episode, History, Origin, Outcome};
@@ -479,9 +479,15 @@ impl Core {
             return;
         };
         let in_use = self.k.path_uplink(family).is_some_and(|u| u.name == name);
+        // Only a full round can tell that somebody has passed a portal, and there may be no other way.
+        let portal = self
+            .k
+            .verdict(name, family)
+            .is_some_and(|j| j.verdict == Verdict::Portal);
+        let wanted = in_use || (portal && self.stage != Stage::Quiet);
         let effort = match effort {
             // A metered uplink costs handshakes only once it is used.
-            Effort::Burst if uplink.metered && !in_use => Effort::Suspect,
+            Effort::Burst if uplink.metered && !wanted => Effort::Suspect,
             other => other,
         };
         self.probe(now, Scope::Uplink(name.to_string(), family), effort);

@@ -59,6 +59,7 @@ impl Core {
             self.ask_paths_at = now + Duration::from_secs(1);
             self.out.push(Action::Look(Look::Paths));
         }
+        self.ask_unjudged(now, since);
         self.hasten(now, since);
         let faults = diagnose(&self.k, now, since);
         let pinned = faults.iter().any(|f| f.moves().is_some());
@@ -75,9 +76,23 @@ impl Core {
             && faults
                 .iter()
                 .any(|f| matches!(f, Fault::OutsideDown { .. }));
-        let nothing_yet = !faults.iter().any(Fault::curable) && self.control_is_asked(since);
+        let nothing_yet = !faults.iter().any(Fault::curable) && self.control_is_asked(now, since);
         if (ready && (person || !nothing_yet)) || outside_down {
             self.decide(moment, since, faults);
+        }
+    }
+
+    /// Asks the paths of which no round will tell any more: one that was under way had its verdict
+    /// before this assessment began. Nothing else would end the wait for it.
+    fn ask_unjudged(&mut self, now: Time, since: Time) {
+        if self.k.paths_read.is_none_or(|t| t < since) {
+            return;
+        }
+        for f in Family::BOTH {
+            let path = self.k.path(f);
+            if path.route.is_some() && !path.judgement.pending() && !self.k.path_judged(f, since) {
+                self.probe_path(now, f, Effort::Burst);
+            }
         }
     }
 
@@ -113,11 +128,12 @@ impl Core {
     }
 
     /// True while it is open whether the control server answers, and that would tell why
-    /// tailscaled's own connection to it is not heard.
-    fn control_is_asked(&self, since: Time) -> bool {
+    /// tailscaled's own connection to it is not heard, or why there is none.
+    fn control_is_asked(&self, now: Time, since: Time) -> bool {
         let known = self.k.control_answers(since) || self.k.control_failure(since).is_some();
         let unheard = self.k.standing(Purpose::Control).unheard.is_some();
-        unheard && !known && self.k.verdicts.values().any(Judgement::bursting)
+        let missed = unheard || offline_for(&self.k, now).is_some();
+        missed && !known && self.k.verdicts.values().any(Judgement::bursting)
     }
 
     /// Brings the verdict on a path forward when its uplink was called down, or a sign has had it

@@ -1,8 +1,10 @@
 //! Weeks in the life of a router, thousands of them: whatever comes, the daemon never makes it worse.
 //!
-//! Each week comes from a number. `WEEKS=N` asks for so many, `WEEKS_FROM` is the first number, `WEEKS_ONE`
+//! Each week comes from a number. `WEEKS=N` asks for so many, `WEEKS_FROM` is the first number, `TAILOVER_SEED`
 //! runs that one alone and tells its story. A week that breaks a promise is made as short as it breaks it
 //! still, and its number is printed. `make weeks` builds it with optimisation.
+
+extern crate core_alone as tailover;
 
 #[path = "../world/mod.rs"]
 mod world;
@@ -29,9 +31,9 @@ fn asked(name: &str) -> Option<u64> {
 
 #[test]
 fn no_week_makes_it_worse() {
-    if let Some(seed) = asked("WEEKS_ONE") {
+    if let Some(seed) = asked("TAILOVER_SEED") {
         let story = Story::of(seed);
-        println!("{story:#?}");
+        println!("{story}");
         if let Err(broken) = live::through(&story, true) {
             panic!("week {seed}: {broken}");
         }
@@ -44,7 +46,7 @@ fn no_week_makes_it_worse() {
     let threads = asked("WEEKS_THREADS").unwrap_or(2);
     let begun = Instant::now();
     let next = AtomicU64::new(first);
-    let acts = AtomicU64::new(0);
+    let (acts, steps) = (AtomicU64::new(0), AtomicU64::new(0));
     let end = first + count;
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -55,21 +57,30 @@ fn no_week_makes_it_worse() {
                 }
                 let story = Story::of(seed);
                 match live::through(&story, false) {
-                    Ok(done) => _ = acts.fetch_add(done, Ordering::Relaxed),
+                    Ok([cures, taken]) => {
+                        acts.fetch_add(cures, Ordering::Relaxed);
+                        steps.fetch_add(taken, Ordering::Relaxed);
+                    }
+                    Err(broken) if asked("WEEKS_ALL").is_some() => {
+                        println!("week {seed}: {broken}")
+                    }
                     Err(broken) => {
                         // The others need not go on.
                         next.store(end, Ordering::Relaxed);
                         let (story, broken) = shrink::shortest(story, broken);
-                        panic!("week {seed}: {broken}\n{story:#?}\nagain: WEEKS_ONE={seed}");
+                        println!("week {seed}, as short as it breaks it still:\n{story}");
+                        _ = live::through(&story, true);
+                        panic!("week {seed}: {broken}\nagain: TAILOVER_SEED={seed}");
                     }
                 }
             });
         }
     });
     println!(
-        "weeks: {first} to {} lived through, {} cures, {:.1} s",
+        "weeks: {first} to {} lived through, {} cures, {} inputs, {:.1} s",
         end - 1,
         acts.load(Ordering::Relaxed),
+        steps.load(Ordering::Relaxed),
         begun.elapsed().as_secs_f64()
     );
 }

@@ -1,0 +1,316 @@
+#!/usr/bin/env python3
+"""Long runs: what was run, how often, at which program. Writes docs/reliability.md.
+
+    tools/reliability.py weeks COUNT     runs what is missing of the weeks 0 to COUNT-1, and records it
+    tools/reliability.py mutants [NAME…] breaks each promise on purpose, and records what noticed
+    tools/reliability.py page            docs/reliability.md from docs/reliability.json
+    tools/reliability.py check           compares the two; fails when the page is not what the record gives
+
+docs/reliability.json has a key for each kind of run. Each row also has `commit` (its first seven digits)
+and `day` (YYYY-MM-DD):
+
+    weeks      {"PROGRAM from SEED": {count, inputs, cures, seconds, program}}: weeks of tests/weeks that
+               broke no promise; PROGRAM is a hash of what they were built of, SEED the first of them
+    mutants    {NAME: {promise, caught, by, after}}: `by` is what the simulation said, `after` the number
+               of the week that said it
+    fuzz       {TARGET: {runs, seconds, corpus}}: inputs given to a parser; `crashes` where there were any
+    troubles   {"TROUBLE at MOMENT": {survived, said, program}}: faults put into a router of the lab
+    kills      the same, for tailover killed at a random instant
+    endurance  {NAME: {count, survived, said}}: failovers of the lab, one after the other
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RECORD = ROOT / "docs/reliability.json"
+PAGE = ROOT / "docs/reliability.md"
+# What the simulation is built of.
+SOURCES = ["src/core", "tests/weeks", "tests/world"]
+# Weeks between two notes in the record.
+CHUNK = 10_000
+# Weeks in which a broken promise must show itself.
+ENOUGH = 3_000
+
+
+class Failed(Exception):
+    """What a person has to know; ends the program with code 1."""
+
+
+def read():
+    return json.loads(RECORD.read_text()) if RECORD.exists() else {}
+
+
+def note(key, name, **row):
+    """Sets one row, as lab/record.py does: what others have written meanwhile stays."""
+    data = read()
+    row |= {"commit": commit(), "day": time.strftime("%Y-%m-%d", time.gmtime())}
+    data.setdefault(key, {})[name] = row
+    save(data)
+
+
+def save(data):
+    new = RECORD.with_suffix(".new")
+    new.write_text(json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    new.replace(RECORD)
+
+
+def commit():
+    words = ["git", "-C", str(ROOT), "rev-parse", "--short=7", "HEAD"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def program(root=ROOT):
+    """A hash of the names and bytes of all that the simulation is built of."""
+    digest = hashlib.sha256()
+    for place in SOURCES:
+        for path in sorted((root / place).rglob("*")):
+            if path.is_file():
+                name = path.relative_to(root)
+                digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def build(root, target):
+    """The test program of the weeks; None when it cannot be built, which is told."""
+    words = ["cargo", "test", "-p", "tailover-weeks", "--profile", "weeks", "--test", "weeks", "--no-run",
+             "--message-format", "json"]
+    env = os.environ | {"CARGO_TARGET_DIR": str(target)}
+    told = subprocess.run(words, cwd=root, env=env, stdout=subprocess.PIPE, text=True, check=False)
+    if told.returncode:
+        return None
+    for line in told.stdout.splitlines():
+        entry = json.loads(line)
+        if entry.get("executable") and entry["target"]["name"] == "weeks":
+            return Path(entry["executable"])
+    return None
+
+
+def live(binary, first, count, threads=2):
+    """(figures, None) when all of them kept the promises, else (None, what the first that did not says)."""
+    env = os.environ | {"WEEKS_FROM": str(first), "WEEKS": str(count), "WEEKS_THREADS": str(threads),
+                        "RUST_BACKTRACE": "0"}
+    run = subprocess.run([binary, "--nocapture"], env=env, capture_output=True, text=True, check=False)
+    text = run.stdout + run.stderr
+    if run.returncode:
+        return None, text
+    told = re.search(r"lived through, (\d+) cures, (\d+) inputs, ([\d.]+) s", text)
+    if not told:
+        raise Failed(f"the weeks said nothing:\n{text}")
+    cures, inputs, seconds = told.groups()
+    return {"count": count, "cures": int(cures), "inputs": int(inputs), "seconds": float(seconds)}, None
+
+
+def missing(rows, program_, count):
+    """The stretches of weeks below `count` that this program has not lived through: (first, how many)."""
+    done = sorted((int(name.split()[-1]), row["count"]) for name, row in rows.items()
+                  if row["program"] == program_)
+    at = 0
+    for first, many in done:
+        if first > at:
+            yield at, min(first, count) - at
+        at = max(at, first + many)
+        if at >= count:
+            return
+    if at < count:
+        yield at, count - at
+
+
+def weeks(count):
+    """Lives through what is missing, and notes it chunk by chunk."""
+    now = program()
+    binary = build(ROOT, ROOT / "target")
+    if binary is None:
+        raise Failed("the weeks cannot be built")
+    for first, many in list(missing(read().get("weeks", {}), now, count)):
+        for at in range(first, first + many, CHUNK):
+            figures, broken = live(binary, at, min(CHUNK, first + many - at),
+                                   int(os.environ.get("WEEKS_THREADS", "2")))
+            if broken:
+                raise Failed(broken)
+            grow(now, at, figures)
+            print(f"weeks: {at} to {at + figures['count'] - 1} in {figures['seconds']} s", flush=True)
+
+
+def grow(now, at, figures):
+    """Adds a chunk to the row that ends where it begins, or makes a new one."""
+    for name, row in read().get("weeks", {}).items():
+        first = int(name.split()[-1])
+        if row["program"] == now and first + row["count"] == at:
+            total = {key: round(row[key] + figures[key], 1) for key in figures}
+            return note("weeks", name, program=now, **total)
+    return note("weeks", f"{now} from {at}", program=now, **figures)
+
+
+def mutants(names):
+    """Breaks the core, a copy of it, in each way of the list, and notes what the weeks say to it."""
+    import mutants as list_
+    unknown = set(names) - {m.name for m in list_.MUTANTS}
+    if unknown:
+        raise Failed(f"no such mutant: {', '.join(sorted(unknown))}")
+    survived = []
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for mutant in list_.MUTANTS:
+            if names and mutant.name not in names:
+                continue
+            copy(root)
+            mutant.apply(root)
+            binary = build(root, root / "target")
+            if binary is None:
+                raise Failed(f"{mutant.name} cannot be built")
+            _, broken = live(binary, 0, ENOUGH, int(os.environ.get("WEEKS_THREADS", "2")))
+            said = re.search(r"week (\d+): (.*)", (broken or "").replace("as short", "\0"))
+            said = re.search(r"^week (\d+): (.*)$", broken or "", re.MULTILINE) or said
+            by = said.group(2)[:160] if said else "nothing"
+            caught = bool(said) and mutant.sign in by
+            note("mutants", mutant.name, promise=mutant.promise, caught=caught, by=by,
+                 after=int(said.group(1)) if said else ENOUGH, what=mutant.what)
+            print(f"{mutant.name}: {'caught' if caught else 'NOT CAUGHT'}: {by}", flush=True)
+            if not caught:
+                survived.append(mutant.name)
+    if survived:
+        raise Failed(f"not caught by the promise that they break: {', '.join(survived)}")
+
+
+def copy(root):
+    """A workspace of the simulation alone; what was built there before stays, so that little is built anew."""
+    for place in SOURCES:
+        shutil.rmtree(root / place, ignore_errors=True)
+        shutil.copytree(ROOT / place, root / place)
+    shutil.copy(ROOT / "Cargo.lock", root / "Cargo.lock")
+    (root / "Cargo.toml").write_text('[workspace]\nmembers = ["tests/weeks"]\nresolver = "2"\n\n'
+                                     '[profile.weeks]\ninherits = "dev"\nopt-level = 3\ndebug = false\n')
+
+
+def figure(rows, count=lambda row: 1):
+    return f"{sum(count(row) for row in rows.values()):,}" if rows else "none yet"
+
+
+def ratio(rows, good):
+    """`18 of 20`, or that there are none."""
+    return f"{sum(bool(row[good]) for row in rows.values())} of {len(rows)}" if rows else "none yet"
+
+
+def table(data):
+    fuzz, weeks_ = data.get("fuzz", {}), data.get("weeks", {})
+    crashes = sum(row.get("crashes", 0) for row in fuzz.values())
+    rows = [
+        ("histories of a simulated week, no promise broken", figure(weeks_, lambda r: r["count"]),
+         "`make weeks COUNT=1000000`"),
+        ("inputs that the core took in them", figure(weeks_, lambda r: r["inputs"]), "the same"),
+        ("cures in them", figure(weeks_, lambda r: r["cures"]), "the same"),
+        ("promises broken on purpose, and noticed", ratio(data.get("mutants", {}), "caught"),
+         "`tools/reliability.py mutants`"),
+        ("inputs fuzzed", figure(fuzz, lambda r: r["runs"])
+         + (f", {crashes} crashes" if fuzz else ""), "`make fuzz`"),
+        ("faults put into a router of the lab, and survived", ratio(data.get("troubles", {}), "survived"),
+         "`python3 -m lab troubles --record`"),
+        ("kills of tailover at a random instant, and survived", ratio(data.get("kills", {}), "survived"),
+         "`python3 -m lab kills --record`"),
+        ("failovers of the lab in a row", figure(data.get("endurance", {}), lambda r: r["count"]),
+         "`python3 -m lab endurance --record`"),
+    ]
+    lines = ["| what | how many | again |", "|---|--:|---|"]
+    return lines + [f"| {what} | {many} | {again} |" for what, many, again in rows]
+
+
+INTRO = """\
+# Reliability: what was run, how often
+
+This page is made by `tools/reliability.py page` from `docs/reliability.json`, which the commands of the table fill.
+"""
+
+WEEKS = """\
+## A week from a number
+
+`tests/weeks/` makes a week in the life of a router of a number: what kind of router it is, and what happens to it
+when. The real core lives through it against the modelled router of `tests/world/`, with time that jumps from one
+event to the next. Uplinks go dark, come back, show a portal, lose one family, their carrier, their address; tailscaled
+crashes, hangs, is stopped, restarted, loses its kernel state; the daemon is killed or not given the CPU; the router
+boots; its clock goes back; events are lost, come twice and come late. Then all causes go, and within a bounded time
+the tailnet must be well, nothing steered, nothing done any more, and no memory grown.
+
+`TAILOVER_SEED=N cargo test -p tailover-weeks --profile weeks -- --nocapture` tells the story of one week. A week that
+breaks a promise prints its number, and the shortest story that breaks it still.
+
+What the model leaves out: flows that mwan3's marks hold (F5), which the core's own tests cover; tailscaled's
+preferences and login; anything that `src/watch` and `src/cure` get wrong, for which there is the lab. A tailscaled
+that this run of the daemon never saw online is not held to be curable: that it is offline is no fault by itself.
+"""
+
+MUTANTS = """\
+## Broken on purpose
+
+Each of these changes makes the core break one of its promises. The simulation must notice each by itself, by that
+promise, within {enough:,} weeks.
+
+| change | what it breaks | noticed as | in week |
+|---|---|---|--:|"""
+
+OTHERS = """\
+## What others do
+
+Read in their repositories in November 2026; no figures of theirs are known to us.
+
+{others}"""
+
+
+def page(data):
+    parts = [INTRO, "\n".join(table(data)) + "\n", WEEKS]
+    if data.get("mutants"):
+        lines = [MUTANTS.format(enough=ENOUGH)]
+        for name, row in sorted(data["mutants"].items()):
+            by = row["by"] if row["caught"] else f"**not noticed** ({row['by']})"
+            lines.append(f"| {row['what']} | {row['promise']} | {short(by)} | {row['after']:,} |")
+        parts.append("\n".join(lines) + "\n")
+    failed = [(name, row["said"]) for key in ("troubles", "kills") for name, row in data.get(key, {}).items()
+              if not row["survived"]]
+    if failed:
+        rows = [f"- {name}: {short(said)}" for name, said in sorted(failed)]
+        parts.append("## What did not go well the last time\n\n" + "\n".join(rows) + "\n")
+    parts.append(OTHERS.format(others=(ROOT / "tools/reliability-others.md").read_text()))
+    return "\n".join(parts)
+
+
+def short(text):
+    """What fits into a cell: the words before any figures of the state, without what would end the cell."""
+    text = re.split(r" at \d+\.\d+s|: \w+ \{|: Quiet|\n", text)[0]
+    return text.replace("|", "/")[:120]
+
+
+def check():
+    if not PAGE.exists() or PAGE.read_text() != page(read()):
+        raise Failed("docs/reliability.md is not what docs/reliability.json gives: `tools/reliability.py page`")
+
+
+def main(words):
+    sys.dont_write_bytecode = True
+    match words:
+        case ["weeks", count]:
+            weeks(int(count))
+            PAGE.write_text(page(read()))
+        case ["mutants", *names]:
+            mutants(names)
+            PAGE.write_text(page(read()))
+        case ["page"]:
+            PAGE.write_text(page(read()))
+        case ["check"]:
+            check()
+        case _:
+            raise Failed(__doc__)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except Failed as e:
+        sys.exit(f"reliability: {e}")
