@@ -215,12 +215,14 @@ mod tls {
                 .push(DnType::CommonName, "CA of the tests");
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
             let certificate = params.self_signed(&key).expect("the CA's certificate");
-            let named = std::env::temp_dir().join(format!("tailover-ca-{}.pem", std::process::id()));
+            let named =
+                std::env::temp_dir().join(format!("tailover-ca-{}.pem", std::process::id()));
             let mut file = std::fs::File::create(&named).expect("the CA file is made");
             // Without a name from here on: nothing is left behind, however this process ends.
             std::fs::remove_file(&named).expect("its name is taken away");
             let pem = certificate.pem();
-            file.write_all(pem.as_bytes()).expect("the CA file is written");
+            file.write_all(pem.as_bytes())
+                .expect("the CA file is written");
             let open = std::os::fd::IntoRawFd::into_raw_fd(file);
             std::env::set_var("SSL_CERT_FILE", format!("/proc/self/fd/{open}"));
             Issuer::new(params, key)
