@@ -13,7 +13,7 @@ and `day` (YYYY-MM-DD):
                broke no promise; PROGRAM is a hash of what they were built of, SEED the first of them
     mutants    {NAME: {promise, caught, by, after}}: `by` is what the simulation said, `after` the number
                of the week that said it
-    fuzz       {TARGET: {runs, seconds, corpus}}: inputs given to a parser; `crashes` where there were any
+    fuzz       {TARGET: {inputs, seconds, reached}}: what tools/fuzz.py gave to a parser
     troubles   {"TROUBLE at MOMENT": {survived, said, program}}: faults put into a router of the lab
     kills      the same, for tailover killed at a random instant
     endurance  {NAME: {count, survived, said}}: failovers of the lab, one after the other
@@ -163,13 +163,15 @@ def mutants(names):
             if names and mutant.name not in names:
                 continue
             copy(root)
-            mutant.apply(root)
+            try:
+                mutant.apply(root)
+            except ValueError as e:
+                raise Failed(f"tools/mutants.py no longer fits the core: {e}") from e
             binary = build(root, root / "target")
             if binary is None:
                 raise Failed(f"{mutant.name} cannot be built")
             _, broken = live(binary, 0, ENOUGH, int(os.environ.get("WEEKS_THREADS", "2")))
-            said = re.search(r"week (\d+): (.*)", (broken or "").replace("as short", "\0"))
-            said = re.search(r"^week (\d+): (.*)$", broken or "", re.MULTILINE) or said
+            said = re.search(r"^week (\d+): (.*)$", broken or "", re.MULTILINE)
             by = said.group(2)[:160] if said else "nothing"
             caught = bool(said) and mutant.sign in by
             note("mutants", mutant.name, promise=mutant.promise, caught=caught, by=by,
@@ -210,7 +212,7 @@ def table(data):
         ("cures in them", figure(weeks_, lambda r: r["cures"]), "the same"),
         ("promises broken on purpose, and noticed", ratio(data.get("mutants", {}), "caught"),
          "`tools/reliability.py mutants`"),
-        ("inputs fuzzed", figure(fuzz, lambda r: r["runs"])
+        ("inputs fuzzed", figure(fuzz, lambda r: r["inputs"])
          + (f", {crashes} crashes" if fuzz else ""), "`make fuzz`"),
         ("faults put into a router of the lab, and survived", ratio(data.get("troubles", {}), "survived"),
          "`python3 -m lab troubles --record`"),

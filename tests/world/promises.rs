@@ -3,7 +3,8 @@
 use super::*;
 
 impl World {
-    pub(super) fn judge(&mut self, action: &Action) {
+    /// `told` are the acts that the same step has a line for.
+    pub(super) fn judge(&mut self, action: &Action, told: &[Cure]) {
         let recently =
             |t: Option<Duration>, span: Duration| t.is_some_and(|t| self.now - t <= span);
         let outside = (0..2).any(|i| self.open(i) || recently(self.isps[i].last_open, 20 * S));
@@ -24,6 +25,17 @@ impl World {
         let stopped = self.user_stopped.is_some() && self.stop_known;
         if matches!(action, Action::Nudge | Action::Renew | Action::Restart) && stopped {
             broken("promise 1: a cure although the user stopped Tailscale");
+        }
+        let act = match action {
+            Action::Nudge => Some(Cure::Nudge),
+            Action::Renew => Some(Cure::Renew),
+            Action::Mend => Some(Cure::Mend),
+            Action::Restart => Some(Cure::Restart),
+            Action::Steer(f, _) if cure => Some(Cure::Steer(*f)),
+            _ => None,
+        };
+        if act.is_some_and(|act| !told.contains(&act)) {
+            broken("promise 6: an act without a line");
         }
         match action {
             Action::Mend if stopped => broken("promise 1: mended although the user stopped it"),

@@ -99,8 +99,16 @@ impl World {
             dice: self.dice,
         };
         self.steps += 1;
-        for action in self.core.step(moment, input) {
-            self.judge(&action);
+        let actions = self.core.step(moment, input);
+        let told: Vec<Cure> = actions
+            .iter()
+            .filter_map(|a| match a {
+                Action::Tell(Notice::Cure { cure, .. }) => Some(*cure),
+                _ => None,
+            })
+            .collect();
+        for action in actions {
+            self.judge(&action, &told);
             if let Action::Steer(f, s) = &action {
                 self.ordered[f.at_index()] = s.to.as_ref().map(|hop| hop.device.clone());
             }
