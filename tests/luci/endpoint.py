@@ -93,13 +93,15 @@ class Router:
     def steer(self, order):
         """Takes what a test wants, and gives what was called since.
 
-        `frames`: recorded states, each shown for `each` calls of status; the first stays until an act
-        (recover, drill) is called when `wait` is true. `lacks`: methods, and `drops`: fields that an older
+        `frames`: recorded states, of which the first is shown until an act (recover, drill) is called, and each
+        other one until the order `{"next": true}`. `lacks`: methods, and `drops`: fields that an older
         daemon does not have. `fails`: method -> ubus status. `pid`: whom to send SIGHUP when settings are
         applied, as procd does.
         """
         with self.lock:
-            if order is not None:
+            if order == {"next": True}:
+                self.shown += 1
+            elif order is not None:
                 self.steered = order
                 self.staged = None
                 self.shown = 0
@@ -188,18 +190,15 @@ class Router:
         return [status]
 
     def recorded(self, method, words):
-        """What the recorded states say. An act goes on to the next of them."""
+        """What the recorded states say. An act goes on to the second of them."""
         frames = self.steered["frames"]
-        each = self.steered.get("each", 1)
         with self.lock:
             if method in ("drill", "recover") and not words.get("stop"):
-                self.shown = each
+                self.shown = 1
                 return [OK]
             if method == "drill":
                 return [OK]
-            frame = frames[min(self.shown // each, len(frames) - 1)]
-            if method == "status" and (self.shown or not self.steered.get("wait")):
-                self.shown += 1
+            frame = frames[min(self.shown, len(frames) - 1)]
         if method == "check":
             return [OK, frame["status"] | {"would": self.steered.get("would", [])}]
         data = dict(frame[method])

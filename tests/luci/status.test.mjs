@@ -436,12 +436,16 @@ export default function(world, browser) {
 	test('a drill, in its recorded steps', async() => {
 		const frames = [ 0, 1, 2, 3, 4 ].map((at) => recorded('drill-' + at));
 
-		await world.steer({ frames, wait: true, each: 2 });
+		await world.steer({ frames });
 		await browser.with(STATUS, { scheme: 'dark' }, async(page) => {
 			await button(page, 'Drill').click();
 			await inModal(page, 'Start the drill').click();
+			await shows(page, MODAL + ' .spinning', 'turned away from wan (eth1) for a drill');
+			await world.steer({ next: true });
 			await shows(page, MODAL + ' .spinning', 'drill of wan: well over wanb');
+			await world.steer({ next: true });
 			await shows(page, MODAL, 'the rehearsal is over');
+			await world.steer({ next: true });
 			await shows(page, MODAL, 'Passed: ' + frames[4].status.last.drill.summary);
 		});
 	});
