@@ -26,15 +26,8 @@ impl World {
         if matches!(action, Action::Nudge | Action::Renew | Action::Restart) && stopped {
             broken("promise 1: a cure although the user stopped Tailscale");
         }
-        let act = match action {
-            Action::Nudge => Some(Cure::Nudge),
-            Action::Renew => Some(Cure::Renew),
-            Action::Mend => Some(Cure::Mend),
-            Action::Restart => Some(Cure::Restart),
-            Action::Steer(f, _) if cure => Some(Cure::Steer(*f)),
-            _ => None,
-        };
-        if act.is_some_and(|act| !told.contains(&act)) {
+        let mends = *action == Action::Mend;
+        if (cure || mends) && !named(action).is_some_and(|cure| told.contains(&cure)) {
             broken("promise 6: an act without a line");
         }
         match action {
@@ -113,5 +106,17 @@ impl World {
             let text = format!("{what} at {:?}: {action:?}", self.now);
             self.broken.push(text);
         }
+    }
+}
+
+/// The cure that an action carries out.
+fn named(action: &Action) -> Option<Cure> {
+    match action {
+        Action::Steer(family, _) => Some(Cure::Steer(*family)),
+        Action::Nudge => Some(Cure::Nudge),
+        Action::Renew => Some(Cure::Renew),
+        Action::Mend => Some(Cure::Mend),
+        Action::Restart => Some(Cure::Restart),
+        _ => None,
     }
 }
