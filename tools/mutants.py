@@ -33,7 +33,9 @@ MUTANTS = [
            "promise 1: a cure while no uplink reaches the outside",
            (("machine/prove.rs", "                _ => self.rest(now, why),\n            };\n        }\n"
              "        if !self.k.anything_open(since) {",
-             "                _ => self.cure(now, since, &[Cure::Nudge], &faults),\n            };\n        }\n"
+             "                _ if self.rests == 4 => {\n                    self.rests += 1;\n"
+             "                    self.cure(now, since, &[Cure::Nudge], &faults)\n                }\n"
+             "                _ => self.rest(now, why),\n            };\n        }\n"
              "        if !self.k.anything_open(since) {"),)),
     Mutant("stopped", "that the user stopped Tailscale is not seen",
            "1: no cure when the user stopped it",
@@ -79,10 +81,12 @@ MUTANTS = [
            "7: going back needs a stable stretch", "promise 7: back to an uplink that was not stable",
            (("machine/quiet.rs", ".is_some_and(|t| now.saturating_sub(t) >= self.hold())",
              ".is_some_and(|t| now.saturating_sub(t) >= Duration::ZERO)"),)),
-    Mutant("unseen", "no heartbeat: only events tell of a dead uplink",
+    Mutant("unseen", "only events tell of a dead uplink: no heartbeat, no sign, no word of tailscaled's",
            "a curable fault is cured in bounded time", "not cured within",
            (("machine/beat.rs", "        self.probe_path(now, family, Effort::Beat);\n", ""),
-            ("machine/suspect.rs", "        if let Some(why) = sign {\n", "        if let Some(why) = sign.filter(|_| now.is_zero()) {\n"))),
+            ("machine/suspect.rs", "        if let Some(why) = sign {\n", "        if let Some(why) = sign.filter(|_| now.is_zero()) {\n"),
+            ("machine/tailscaled.rs", "        suspicion(&self.k, now, self.control_down()).or_else(|| self.unheard())",
+             "        let _ = self.unheard();\n        suspicion(&self.k, now, true)"))),
     Mutant("unasked", "a path that no round will tell of is not asked again",
            "a curable fault is cured in bounded time", "",
            (("machine/prove.rs", "        self.ask_unjudged(now, since);\n", ""),)),
@@ -90,10 +94,6 @@ MUTANTS = [
            "a curable fault is cured in bounded time", "not cured within",
            (("machine/verify.rs", "            if self.rests.is_multiple_of(4) {", "            if self.rests > 1_000_000 {"),
             ("machine/hear.rs", "                e.tried.steer = [0; 2];\n", ""))),
-    Mutant("deaf", "what happens in the middle of a cure is forgotten",
-           "a curable fault is cured in bounded time", "",
-           (("machine/hear.rs", "Stage::Curing { .. } => self.again = true,", "Stage::Curing { .. } => {}"),
-            ("machine/ways.rs", "            Stage::Curing { .. } => self.again = true,\n", "            Stage::Curing { .. } => {}\n"))),
     Mutant("stay", "the mark never goes back",
            "after the last fault the system is unsteered", "steered true",
            (("machine/quiet.rs", "        if let Some((_, name)) = stable {", "        if let Some((_, name)) = stable.filter(|_| now.is_zero()) {"),)),
@@ -105,7 +105,8 @@ MUTANTS = [
            "after the last fault the system is silent", "acts",
            (("machine/quiet.rs", "        self.ask_control(now);\n",
              "        self.ask_control(now);\n        if self.look_at == now + self.policy.interval {\n"
-             "            self.out.push(Action::Nudge);\n        }\n"),)),
+             "            self.tell(Notice::Cure {\n                cure: Cure::Nudge,\n                text: String::new(),\n"
+             "            });\n            self.out.push(Action::Nudge);\n        }\n"),)),
     Mutant("history", "ended episodes are all kept",
            "memory and history stay bounded", "grown",
            (("episode.rs", "        if self.episodes.len() == HISTORY {", "        if self.episodes.len() == usize::MAX {"),)),
