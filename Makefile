@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help deps lint unit shell luci luci-parts luci-pictures static ipk apk feed dist mips cross cross-all size \
-	licences deny release lab-parts demo bench scenarios test clean
+	licences deny release lab-parts demo bench scenarios weeks fuzz test clean
 
 # The lab's binaries: the programs as they are shipped, the doubles of OpenWrt's own, and the prober alone.
 LAB_BIN := target/lab/bin
@@ -37,10 +37,17 @@ lint: ## formatting, clippy, shellcheck, and the pages and lists that are made o
 	tools/cross.py check
 	tools/licences.py check
 	tools/release.py places
+	tools/reliability.py check
 	python3 -m lab bench --check
 
 unit: ## the tests that need neither network nor root
 	cargo test --locked --workspace
+
+weeks: ## COUNT=... (10000) simulated weeks of a router; docs/reliability.md has what more of them found
+	WEEKS="$(or $(COUNT),10000)" cargo test --locked --profile weeks -p tailover-weeks --test weeks -- --nocapture
+
+fuzz: ## hostile bytes for each parser, guided by coverage; TIME=... (20) seconds each
+	tools/fuzz.py --seconds "$(or $(TIME),20)"
 
 shell: ## the tests of the shell scripts and of the tools
 	@for test in tests/shell/*.sh; do echo "shell: $$test"; busybox ash "$$test"; done
@@ -132,7 +139,7 @@ scenarios: deps ## every scenario of the lab, the long ones too (hours)
 	@$(LAB) test --all
 
 test: deps ## everything, with the short list of scenarios
-	@$(MAKE) --no-print-directory lint unit shell luci lab-parts mips
+	@$(MAKE) --no-print-directory lint unit weeks fuzz shell luci lab-parts mips
 	@# 77: no sandbox works here. Then nothing about the tailnet is proved, and CI must not pass.
 	@$(LAB) test || { code=$$?; [ $$code = 77 ] && [ "$${CI:-}" != true ] || exit $$code; \
 		echo "test: the lab was SKIPPED; nothing about a real tailnet is proved"; exit 0; }

@@ -19,6 +19,8 @@ pub mod config;
 pub mod core;
 pub mod cure;
 pub mod daemon;
+#[cfg(any(test, feature = "hostile"))]
+pub mod hostile;
 pub mod metrics;
 pub mod net;
 pub mod tailscale;

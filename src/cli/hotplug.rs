@@ -75,6 +75,24 @@ fn event(variable: impl Fn(&str) -> Option<String>) -> Table {
         .collect()
 }
 
+/// Reads bytes of anybody's, for `crate::hostile`.
+#[cfg(any(test, feature = "hostile"))]
+pub(crate) fn hostile(bytes: &[u8]) {
+    let mut values = bytes.split(|b| *b == 0);
+    let mut value = || Some(String::from_utf8_lossy(values.next()?).into_owned());
+    let (a, i, d, f) = (value(), value(), value(), value());
+    let table = event(|name| match name {
+        "ACTION" => a.clone(),
+        "INTERFACE" => i.clone(),
+        "DEVICE" => d.clone(),
+        _ => f.clone(),
+    });
+    let told = crate::watch::events::hotplug(&Value::Table(table));
+    if let Ok(crate::core::Event::Up { interface, .. }) = told {
+        assert!(interface.bytes().all(|b| b.is_ascii_graphic()));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,6 +16,9 @@ mod steps;
 mod timeline;
 mod watch;
 
+#[cfg(any(test, feature = "hostile"))]
+pub(crate) use hotplug::hostile as hotplug_hostile;
+
 use std::fmt::{Arguments, Display};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

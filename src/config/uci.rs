@@ -158,9 +158,9 @@ impl Reader<'_> {
 
     fn next(&mut self) -> Option<u8> {
         let byte = self.peek()?;
-        self.at += 1;
+        self.at = self.at.saturating_add(1);
         if byte == b'\n' {
-            self.line += 1;
+            self.line = self.line.saturating_add(1);
         }
         Some(byte)
     }
@@ -249,7 +249,8 @@ impl Reader<'_> {
     /// A backslash and what follows: the next character as it is, or the end of the line dropped.
     fn escaped(&mut self, word: &mut Vec<u8>) {
         self.next();
-        if self.text.get(self.at..self.at + 2) == Some(b"\r\n".as_slice()) {
+        let rest = self.text.get(self.at..).unwrap_or_default();
+        if rest.starts_with(b"\r\n") {
             self.next();
         }
         match self.next() {

@@ -261,7 +261,7 @@ pub(super) fn seconds(text: &str) -> Option<Duration> {
     }
     let whole: u64 = whole.parse().ok()?;
     let milliseconds: u64 = format!("{fraction:0<3}").parse().ok()?;
-    Some(Duration::from_secs(whole) + Duration::from_millis(milliseconds))
+    Duration::from_secs(whole).checked_add(Duration::from_millis(milliseconds))
 }
 
 /// The port, when there is one: the last colon that is not inside brackets.

@@ -5,6 +5,17 @@
 //! beginning: `uptime` (seconds) is exact within one `boot`, `time` (Unix seconds) serves across
 //! boots as far as the clock is right. `run` names the daemon's process that saw it.
 
+// What comes from outside must not end the daemon: a panic aborts it (docs/threat-model.md).
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
@@ -79,7 +90,8 @@ impl Journal {
     /// # Errors
     /// Says what cannot be written. It is then told by this run alone.
     pub fn add(&mut self, mut episode: Value) -> io::Result<()> {
-        let began = Moment::of_now().back(episode["began_ago"].as_f64().unwrap_or_default());
+        let ago = episode.get("began_ago").and_then(Value::as_f64);
+        let began = Moment::of_now().back(ago.unwrap_or_default());
         if let Some(map) = episode.as_object_mut() {
             map.remove("began_ago");
             map.insert("run".into(), json!(self.run));
@@ -96,7 +108,7 @@ impl Journal {
         };
         write().map_err(named(&self.file))?;
         self.fresh = true;
-        self.lines += 1;
+        self.lines = self.lines.saturating_add(1);
         match self.lines > LINES {
             true => self.trim(),
             false => Ok(()),
@@ -105,19 +117,9 @@ impl Journal {
 
     /// The episodes of earlier runs, newest first, with their age as of now where that is known.
     pub fn earlier(&self) -> Vec<Value> {
-        let now = Moment::of_now();
         // A file that cannot be read tells of none.
         let (lines, _) = read(&self.file).unwrap_or_default();
-        let episodes = lines.iter().rev();
-        let episodes = episodes.filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let earlier = episodes.filter(|e| e.is_object() && e["run"] != json!(self.run));
-        earlier
-            .take(KEPT)
-            .map(|mut e| {
-                e["began_ago"] = json!(since(&now, &e));
-                e
-            })
-            .collect()
+        earlier(&lines, &self.run)
     }
 
     /// Writes the copy when that is due, or `now`, if there is something new.
@@ -149,10 +151,28 @@ impl Journal {
         if self.lines > LINES || !whole {
             let newest = lines.len().saturating_sub(KEPT);
             replace(&self.file, lines.get(newest..).unwrap_or_default())?;
-            self.lines = lines.len() - newest;
+            self.lines = lines.len().saturating_sub(newest);
         }
         Ok(())
     }
+}
+
+/// The episodes of other runs than this, newest first.
+fn earlier(lines: &[String], run: &str) -> Vec<Value> {
+    let now = Moment::of_now();
+    let episodes = lines.iter().rev();
+    let episodes = episodes.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let earlier = episodes.filter(|e| e.is_object() && e["run"] != json!(run));
+    earlier
+        .take(KEPT)
+        .map(|mut e| {
+            let ago = json!(since(&now, &e));
+            if let Some(map) = e.as_object_mut() {
+                map.insert("began_ago".into(), ago);
+            }
+            e
+        })
+        .collect()
 }
 
 /// Seconds since an episode began; `None` when the clock has gone back meanwhile.
@@ -169,9 +189,13 @@ fn since(now: &Moment, episode: &Value) -> Option<f64> {
 /// The lines of a file, and whether the last one is whole. What is no text, too long or torn is left
 /// out; of a file without an end only so much is read.
 pub(super) fn read(path: &Path) -> io::Result<(Vec<String>, bool)> {
+    lines_of(File::open(path)?)
+}
+
+fn lines_of(file: impl Read) -> io::Result<(Vec<String>, bool)> {
     let mut lines = Vec::new();
     let mut whole = true;
-    let mut file = BufReader::new(File::open(path)?.take((2 * LINES * LINE) as u64));
+    let mut file = BufReader::new(file.take((2 * LINES * LINE) as u64));
     let mut bytes = Vec::new();
     while file.read_until(b'\n', &mut bytes)? > 0 {
         whole = bytes.pop() == Some(b'\n');
@@ -202,6 +226,15 @@ pub(super) fn replace(path: &Path, lines: &[String]) -> io::Result<()> {
 /// Says which file it was.
 pub(super) fn named(path: &Path) -> impl Fn(io::Error) -> io::Error + '_ {
     |e| io::Error::new(e.kind(), format!("{}: {e}", path.display()))
+}
+
+/// Reads bytes of anybody's, for `crate::hostile`.
+#[cfg(any(test, feature = "hostile"))]
+pub(crate) fn hostile(bytes: &[u8]) {
+    let (lines, _) = lines_of(bytes).unwrap_or_default();
+    assert!(lines.iter().all(|line| line.len() <= LINE));
+    assert!(earlier(&lines, "this").len() <= KEPT);
+    super::restarts::ages(&lines);
 }
 
 #[cfg(test)]

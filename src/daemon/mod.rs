@@ -10,6 +10,9 @@ mod moment;
 mod restarts;
 mod words;
 
+#[cfg(any(test, feature = "hostile"))]
+pub(crate) use journal::hostile as journal_hostile;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;

@@ -4,6 +4,17 @@
 //! A line is a restart: the boot's identifier, and the seconds since the boot. It is written before the
 //! act. The file is in RAM and a reboot starts tailscaled anyway, so those of other boots do not count.
 
+// What comes from outside must not end the daemon: a panic aborts it (docs/threat-model.md).
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -33,13 +44,18 @@ pub fn earlier(dir: &Path) -> io::Result<Vec<Duration>> {
     if newest.len() < lines.len() || !whole {
         replace(&file, newest)?;
     }
+    Ok(ages(newest))
+}
+
+/// The ages of those of this boot.
+pub(super) fn ages(lines: &[String]) -> Vec<Duration> {
     let now = Moment::of_now();
     let age = |line: &String| {
         let (boot, uptime) = line.rsplit_once(' ')?;
         let age = now.uptime - uptime.parse::<f64>().ok()?;
         (boot == now.boot && !boot.is_empty()).then(|| Duration::try_from_secs_f64(age).ok())?
     };
-    Ok(newest.iter().filter_map(age).collect())
+    lines.iter().filter_map(age).collect()
 }
 
 /// Notes a restart that is about to be made.
@@ -77,7 +93,7 @@ mod tests {
     #[test]
     fn the_next_run_knows_how_long_ago_each_was() {
         let dir = folder("restarts-known");
-        assert_eq!(earlier(&dir).expect("none yet"), []);
+        assert!(earlier(&dir).expect("none yet").is_empty());
         note(&dir).expect("written");
         note(&dir).expect("written");
         let ages = earlier(&dir).expect("read");

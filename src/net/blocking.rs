@@ -29,7 +29,8 @@ pub fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {
 
 /// Does a request, at most for its time-out.
 pub fn fetch(request: &Request) -> Result<Response, FetchError> {
-    let deadline = Instant::now() + request.timeout;
+    let began = Instant::now();
+    let deadline = began.checked_add(request.timeout).unwrap_or(began);
     let config = ureq::Agent::config_builder()
         .proxy(None)
         .max_redirects(0)
@@ -146,8 +147,9 @@ impl Way {
         let mut last = FetchError::Dns("no address".into());
         for (n, address) in addresses.iter().enumerate() {
             // A dead first address must leave time for the second.
-            let shares = u32::try_from(addresses.len() - n).unwrap_or(u32::MAX);
-            let share = remaining(self.deadline).map_err(unconnected)? / shares;
+            let shares = u32::try_from(addresses.len().saturating_sub(n)).unwrap_or(u32::MAX);
+            let left = remaining(self.deadline).map_err(unconnected)?;
+            let share = left.checked_div(shares).unwrap_or(left);
             let connected = self.egress.tcp(*address).and_then(|socket| {
                 socket.connect_timeout(&SockAddr::from(*address), share)?;
                 Ok(socket)

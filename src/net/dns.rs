@@ -31,7 +31,7 @@ pub fn query(id: u16, name: &str) -> Option<Vec<u8>> {
     if name.len() > NAME_MOST {
         return None;
     }
-    let mut packet = Vec::with_capacity(HEADER_LEN + name.len() + 6);
+    let mut packet = Vec::with_capacity(HEADER_LEN.saturating_add(name.len()).saturating_add(6));
     packet.extend(id.to_be_bytes());
     packet.extend(RECURSE.to_be_bytes());
     // One question, and nothing else.
@@ -73,7 +73,7 @@ impl Reply {
 /// Reads a response to the question `query`: the id may differ from the question's, and is given
 /// with what was said. `None` for anything else.
 pub fn parse_reply(packet: &[u8], query: &[u8]) -> Option<(u16, Reply)> {
-    let word = |at: usize| Some(u16::from_be_bytes(packet.get(at..at + 2)?.try_into().ok()?));
+    let word = |at: usize| Some(u16::from_be_bytes(*packet.get(at..)?.first_chunk()?));
     let (id, flags, questions) = (word(0)?, word(2)?, word(4)?);
     if flags & RESPONSE == 0 {
         return None;
@@ -116,7 +116,7 @@ pub async fn ask(
     };
     let socket = open().map_err(|e| e.to_string())?;
     let datagram = |n: u16| {
-        let turn = usize::from(n) % servers.len();
+        let turn = usize::from(n).checked_rem(servers.len()).unwrap_or(0);
         let id = seed ^ u16::try_from(turn).unwrap_or(0);
         let mut bytes = question.clone();
         for (byte, id) in bytes.iter_mut().zip(id.to_be_bytes()) {

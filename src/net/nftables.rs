@@ -241,6 +241,16 @@ fn deleted(message: Message) -> Option<Deleted> {
     Some(Deleted::Of { table, chain })
 }
 
+/// Reads bytes of anybody's, for `crate::hostile`.
+#[cfg(any(test, feature = "hostile"))]
+pub(crate) fn hostile(bytes: &[u8]) {
+    for message in messages(bytes) {
+        chain(message.payload);
+        rule(message.payload);
+        deleted(message);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -38,15 +38,15 @@ pub const REQUEST_LEN: usize = HEADER_LEN + 4 + SOFTWARE_NAME.len() + FINGERPRIN
 
 /// Builds a binding request of `length` bytes: a multiple of four, [`REQUEST_LEN`] at least.
 pub fn request(txid: &TxId, length: usize) -> Vec<u8> {
-    let filler = length.saturating_sub(REQUEST_LEN + 4) / 4 * 4;
+    let filler = (length & !3).saturating_sub(REQUEST_LEN + 4);
     let length = match filler {
         0 => REQUEST_LEN,
-        _ => REQUEST_LEN + 4 + filler,
+        _ => filler.saturating_add(REQUEST_LEN + 4),
     };
     let mut packet = Vec::with_capacity(length);
     packet.extend(BINDING_REQUEST.to_be_bytes());
     // The header's length counts the fingerprint too, as section 14.7 asks.
-    packet.extend(be(length - HEADER_LEN));
+    packet.extend(be(length.saturating_sub(HEADER_LEN)));
     packet.extend(MAGIC_COOKIE);
     packet.extend(txid);
     packet.extend(SOFTWARE.to_be_bytes());
@@ -55,7 +55,7 @@ pub fn request(txid: &TxId, length: usize) -> Vec<u8> {
     if filler > 0 {
         packet.extend(FILLER.to_be_bytes());
         packet.extend(be(filler));
-        packet.resize(packet.len() + filler, 0);
+        packet.extend(std::iter::repeat_n(0, filler));
     }
     // derper wants it last.
     let fingerprint = crc32(&packet) ^ FINGERPRINT_XOR;
@@ -91,7 +91,7 @@ pub fn parse_response(packet: &[u8]) -> Option<(TxId, SocketAddr)> {
         let kind = be16(rest, 0)?;
         let len = usize::from(be16(rest, 2)?);
         let value = rest.get(4..)?.get(..len)?;
-        let next = rest.get(4 + len.next_multiple_of(4)..)?;
+        let next = rest.get(4..)?.get(len.next_multiple_of(4)..)?;
         match kind {
             // The first of each counts (section 14).
             MAPPED_ADDRESS if plain.is_none() => plain = address(value, None),
@@ -188,8 +188,8 @@ pub async fn burst(
     }
     let socket = Async::<UdpSocket>::try_from(UdpSocket::from(socket))?;
     let datagram = |n: u16| {
-        let mut turn = servers.iter().cycle().skip(usize::from(n) % servers.len());
-        let server = turn.next().copied().unwrap_or(first);
+        let turn = usize::from(n).checked_rem(servers.len()).unwrap_or(0);
+        let server = servers.get(turn).copied().unwrap_or(first);
         (request(&mix(seed, n), length), server)
     };
     let read = |packet: &[u8]| {
@@ -220,7 +220,7 @@ pub fn payload_of(packet: usize, ipv4: bool) -> usize {
     const IPV6_HEADER: usize = 40;
     const UDP_HEADER: usize = 8;
     let header = if ipv4 { IPV4_HEADER } else { IPV6_HEADER };
-    packet.saturating_sub(header + UDP_HEADER)
+    packet.saturating_sub(header).saturating_sub(UDP_HEADER)
 }
 
 fn mix(mut seed: TxId, n: u16) -> TxId {

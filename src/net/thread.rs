@@ -45,7 +45,7 @@ struct Place;
 
 impl Place {
     fn take() -> Option<Self> {
-        let more = |n| (n < MAX_THREADS).then_some(n + 1);
+        let more = |n: usize| n.checked_add(1).filter(|n| *n <= MAX_THREADS);
         THREADS
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
             .ok()

@@ -24,7 +24,7 @@ pub struct Schedule {
 impl Schedule {
     /// When each datagram is sent, counted from the start.
     pub fn times(self) -> impl Iterator<Item = Duration> {
-        (0..self.count).map(move |n| self.spacing * u32::from(n))
+        (0..self.count).map(move |n| self.spacing.saturating_mul(n.into()))
     }
 }
 
@@ -87,25 +87,27 @@ pub async fn volley<T>(
     };
     let mut sent: Vec<Sent> = Vec::with_capacity(usize::from(schedule.count));
     let began = Instant::now();
-    let deadline = began + timeout;
+    let deadline = began.checked_add(timeout).unwrap_or(began);
     let mut times = (0..schedule.count).zip(schedule.times()).peekable();
     loop {
         if let Some((number, _)) = times.next() {
             let (bytes, to) = datagram(number);
             match socket.get_ref().send_to(&bytes, to) {
                 Ok(_) => {
-                    result.sent += 1;
+                    result.sent = result.sent.saturating_add(1);
                     let at = Instant::now();
                     sent.push(Sent { number, to, at });
                 }
                 Err(e) => {
-                    result.refused += 1;
+                    result.refused = result.refused.saturating_add(1);
                     result.refusal = Some(e);
                 }
             }
         }
         let until = match times.peek() {
-            Some((_, due)) => deadline.min(began + *due),
+            Some((_, due)) => began
+                .checked_add(*due)
+                .map_or(deadline, |at| at.min(deadline)),
             // Nothing left on the way: nothing to wait for.
             None if sent.is_empty() => return result,
             None => deadline,

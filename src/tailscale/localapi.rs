@@ -422,23 +422,18 @@ struct Lines {
 impl Lines {
     fn feed(&mut self, mut data: &[u8], take: &mut impl FnMut(Vec<u8>)) {
         while !data.is_empty() {
-            let end = data.iter().position(|b| *b == b'\n');
-            let (part, rest) = match end {
-                Some(end) => (
-                    data.get(..end).unwrap_or_default(),
-                    data.get(end + 1..).unwrap_or_default(),
-                ),
-                None => (data, &[][..]),
-            };
-            data = rest;
-            if self.line.len() + part.len() > MAX_LINE {
+            let mut parts = data.splitn(2, |b| *b == b'\n');
+            let part = parts.next().unwrap_or_default();
+            let rest = parts.next();
+            data = rest.unwrap_or_default();
+            if self.line.len().saturating_add(part.len()) > MAX_LINE {
                 self.skipping = true;
                 self.line = Vec::new();
             }
             if !self.skipping {
                 self.line.extend_from_slice(part);
             }
-            if end.is_none() {
+            if rest.is_none() {
                 continue;
             }
             if !self.skipping && !self.line.is_empty() {

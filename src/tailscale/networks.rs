@@ -191,6 +191,21 @@ fn prefix(text: &[u8]) -> Option<Prefix> {
     (bits <= most && !beyond).then_some((address, bits))
 }
 
+/// Reads bytes of anybody's, for `crate::hostile`.
+#[cfg(any(test, feature = "hostile"))]
+pub(crate) fn hostile(bytes: &[u8]) {
+    let (mut networks, mut cutter) = (Reader::default(), super::pieces::Cutter::default());
+    let half = bytes.len() / 2;
+    let (first, second) = bytes.split_at(half);
+    let fed = [first, second].into_iter().try_for_each(|part| {
+        cutter.feed(part, |peer| assert!(peer.len() <= bytes.len()));
+        networks.feed(part)
+    });
+    if fed.is_ok() {
+        let _ = networks.end();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -46,7 +46,7 @@ impl Cutter {
                     }
                 }
                 b'{' | b'[' => {
-                    self.depth += 1;
+                    self.depth = self.depth.saturating_add(1);
                     self.naming = self.depth == 1;
                 }
                 b'}' | b']' => self.depth = self.depth.saturating_sub(1),

@@ -139,8 +139,8 @@ impl Stat {
         let (user, system, started) = (ticks(10)?, ticks(0)?, ticks(6)?);
         Some(Stat {
             state,
-            cpu: TICK * user.saturating_add(system),
-            started: TICK * started,
+            cpu: TICK.saturating_mul(user.saturating_add(system)),
+            started: TICK.saturating_mul(started),
         })
     }
 }
@@ -151,6 +151,15 @@ fn read(path: &str) -> Option<String> {
     let mut file = File::open(path).ok()?.take(PROC_FILE);
     file.read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Reads bytes of anybody's, for `crate::hostile`.
+#[cfg(any(test, feature = "hostile"))]
+pub(crate) fn hostile(text: &str) {
+    socket_argument(text);
+    if let Some(stat) = Stat::parse(text) {
+        stat.is_halted();
+    }
 }
 
 #[cfg(test)]

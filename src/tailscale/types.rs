@@ -295,7 +295,7 @@ pub struct Warning {
 impl Notify {
     /// Reads one line of the bus. `None` if it is no JSON object.
     pub fn from_line(line: &[u8]) -> Option<Self> {
-        let json: Value = serde_json::from_slice(line).ok()?;
+        let json: &Value = &serde_json::from_slice(line).ok()?;
         json.as_object()?;
         let engine = &json["Engine"];
         let health = &json["Health"];

@@ -223,9 +223,9 @@ fn read_member(attr: &RawAttr<'_>, depth: usize) -> Result<(String, Value), Blob
     };
     let value = match attr.id {
         TYPE_UNSPEC => Value::Null,
-        TYPE_TABLE => Value::Table(read_members(body, depth + 1)?),
+        TYPE_TABLE => Value::Table(read_members(body, depth.saturating_add(1))?),
         TYPE_ARRAY => Value::Array(
-            read_members(body, depth + 1)?
+            read_members(body, depth.saturating_add(1))?
                 .into_iter()
                 .map(|(_, value)| value)
                 .collect(),
@@ -246,7 +246,9 @@ fn split_name(body: &[u8]) -> Result<(String, &[u8]), BlobError> {
     let (len, rest) = body.split_first_chunk::<2>().ok_or(BlobError::Name)?;
     let len = usize::from(u16::from_be_bytes(*len));
     let name = rest.get(..len).ok_or(BlobError::Name)?;
-    let value = body.get(padded(2 + len + 1)..).ok_or(BlobError::Name)?;
+    let value = body
+        .get(padded(len.saturating_add(3))..)
+        .ok_or(BlobError::Name)?;
     let name = std::str::from_utf8(name).map_err(|_| BlobError::Text)?;
     Ok((up_to_nul(name).to_owned(), value))
 }
@@ -293,10 +295,10 @@ fn write_member(
     out.resize(padded(out.len()), 0);
     match value {
         Value::Null => {}
-        Value::Table(members) => write_members(out, members, depth + 1)?,
+        Value::Table(members) => write_members(out, members, depth.saturating_add(1))?,
         Value::Array(values) => values
             .iter()
-            .try_for_each(|value| write_member(out, "", value, depth + 1))?,
+            .try_for_each(|value| write_member(out, "", value, depth.saturating_add(1)))?,
         Value::String(text) => {
             out.extend_from_slice(up_to_nul(text).as_bytes());
             out.push(0);

@@ -97,7 +97,8 @@ struct Connection {
 
 impl Connection {
     fn open(socket: &Path, deadline: Duration) -> Result<Self, Error> {
-        let until = Instant::now() + deadline;
+        let now = Instant::now();
+        let until = now.checked_add(deadline).unwrap_or(now);
         // A blocking connect waits without limit when ubusd's backlog is full; this one fails
         // with EAGAIN then (unix(7)), which is as good as an ubusd that does not answer.
         let socket_end = Socket::new(Domain::UNIX, socket2::Type::STREAM, None)?;

@@ -151,7 +151,7 @@ impl Frame {
     /// deep.
     pub fn encode(&self) -> Result<Vec<u8>, WireError> {
         let blob = self.attrs.encode()?;
-        let mut out = Vec::with_capacity(HEADER_LEN + blob.len());
+        let mut out = Vec::with_capacity(HEADER_LEN.saturating_add(blob.len()));
         out.push(0);
         out.push(kind_number(self.header.kind));
         out.extend_from_slice(&self.header.seq.to_be_bytes());
@@ -167,7 +167,7 @@ impl Frame {
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let (header, blob_len) = read_head(bytes)?.ok_or(WireError::Short)?;
         let body = bytes
-            .get(HEADER_LEN + BLOB_HEAD_LEN..HEADER_LEN + blob_len)
+            .get(HEADER_LEN + BLOB_HEAD_LEN..HEADER_LEN.saturating_add(blob_len))
             .ok_or(WireError::Short)?;
         Ok(Frame {
             header,
@@ -452,12 +452,13 @@ impl FrameReader {
             self.drop_used();
             return Ok(None);
         };
-        let Some(body) = rest.get(HEADER_LEN + BLOB_HEAD_LEN..HEADER_LEN + blob_len) else {
+        let end = HEADER_LEN.saturating_add(blob_len);
+        let Some(body) = rest.get(HEADER_LEN + BLOB_HEAD_LEN..end) else {
             self.drop_used();
             return Ok(None);
         };
         let attrs = Attrs::decode(body);
-        self.used += HEADER_LEN + blob_len;
+        self.used = self.used.saturating_add(end);
         Ok(Some(Cut { header, attrs }))
     }
 

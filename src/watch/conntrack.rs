@@ -76,6 +76,13 @@ fn entry(line: &str, ports: &[u16], mmx_mask: u32) -> Option<Kept> {
     })
 }
 
+/// Reads bytes of anybody's, for `crate::hostile`.
+#[cfg(any(test, feature = "hostile"))]
+pub(crate) fn hostile(bytes: &[u8]) {
+    let kept = find(bytes, &[41641, 41642], 0x3f00);
+    assert!(kept.is_ok_and(|kept| kept.len() <= FOUND_MAX) || std::str::from_utf8(bytes).is_err());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,7 +30,7 @@ impl Ear {
             self.unanswered = DEAF_AFTER;
             return Vec::new();
         };
-        self.unanswered += 1;
+        self.unanswered = self.unanswered.saturating_add(1);
         let mut heard = Vec::new();
         for &(local, remote) in ends.iter().take(MOST) {
             let Ok(told) = diag.last_data(local, remote) else {

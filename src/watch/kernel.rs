@@ -61,8 +61,9 @@ impl Calm {
     /// When it is time for a look, if anything has changed.
     pub fn due(&self) -> Option<Instant> {
         let (first, last) = self.stir?;
-        let due = (last + CALM).min(first + LONGEST);
-        Some(self.looked.map_or(due, |at| due.max(at + APART)))
+        let due = last.checked_add(CALM)?.min(first.checked_add(LONGEST)?);
+        let apart = self.looked.and_then(|at| at.checked_add(APART));
+        Some(apart.map_or(due, |at| due.max(at)))
     }
 
     /// The look is taken now.

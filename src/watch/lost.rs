@@ -246,7 +246,7 @@ impl KernelWatch {
         let peer = SocketAddr::new(service, 53);
         // Without an answer nothing can be said, for instance of a build without the resolver.
         let took = ask(&straight, peer, ANSWER).await.ok()?;
-        let patience = LEAST.max(took * TIMES);
+        let patience = LEAST.max(took.saturating_mul(TIMES));
         if ask(&Egress::default(), peer, patience).await.is_ok() {
             self.seen.borrow_mut().spared = Some((marks, Instant::now()));
             return None;

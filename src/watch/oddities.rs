@@ -35,8 +35,9 @@ pub fn oddities(rules: &[Rule], uplinks: &[Uplink], mark: Mark, own: u8) -> Vec<
             ));
         }
     }
-    for (at, a) in uplinks.iter().enumerate() {
-        let rest = uplinks.get(at + 1..).unwrap_or_default();
+    let mut rest = uplinks;
+    while let Some((a, others)) = rest.split_first() {
+        rest = others;
         for b in rest {
             for family in Family::BOTH {
                 if let Some(ip) = shared(a, b, family) {

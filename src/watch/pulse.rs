@@ -81,6 +81,12 @@ fn resending(entries: &[Entry]) -> impl Iterator<Item = Resending> + '_ {
         })
 }
 
+/// Reads bytes of anybody's, for `crate::hostile`.
+#[cfg(any(test, feature = "hostile"))]
+pub(crate) fn hostile(text: &str) {
+    traffic(text, &["eth1", "tailscale0"]);
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::sockets;

@@ -116,7 +116,7 @@ fn address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
     let word = |at: usize| {
-        let digits = ip.get(at * 8..at * 8 + 8)?;
+        let digits = ip.get(at.checked_mul(8)?..)?.get(..8)?;
         Some(u32::from_str_radix(digits, 16).ok()?.to_ne_bytes())
     };
     let ip = match ip.len() {
@@ -191,6 +191,15 @@ fn tables(pid: u32, names: [&str; 2]) -> io::Result<Vec<Entry>> {
         }
     }
     Ok(entries)
+}
+
+/// Reads bytes of anybody's, for `crate::hostile`.
+#[cfg(any(test, feature = "hostile"))]
+pub(crate) fn hostile(bytes: &[u8]) {
+    if let Ok(entries) = read(bytes) {
+        let own = own(std::process::id(), entries);
+        drop(own);
+    }
 }
 
 #[cfg(test)]

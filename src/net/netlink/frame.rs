@@ -53,7 +53,7 @@ impl Builder {
 }
 
 fn put_attr(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    let length = u16::try_from(ATTR_HEADER_LEN + value.len()).unwrap_or(u16::MAX);
+    let length = u16::try_from(ATTR_HEADER_LEN.saturating_add(value.len())).unwrap_or(u16::MAX);
     bytes.extend(length.to_ne_bytes());
     bytes.extend(kind.to_ne_bytes());
     bytes.extend(value);

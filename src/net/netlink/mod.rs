@@ -144,7 +144,7 @@ impl Connection {
     ) -> Result<C, Error> {
         let mut tries = 0;
         loop {
-            tries += 1;
+            tries = u32::saturating_add(tries, 1);
             self.sequence = self.sequence.wrapping_add(1);
             let request = Builder::new(kind, NLM_F_REQUEST | NLM_F_DUMP, self.sequence, body);
             let (mut all, mut torn) = (C::default(), false);

@@ -138,9 +138,9 @@ impl Client {
     /// Deletes every route of a table and returns how many there were.
     pub fn flush(&mut self, family: Family, table: u32) -> Result<usize, Error> {
         let routes: Vec<Route> = self.routes(family, table)?;
-        let mut deleted = 0;
+        let mut deleted: usize = 0;
         for route in &routes {
-            deleted += usize::from(self.delete_route(route)?);
+            deleted = deleted.saturating_add(self.delete_route(route)?.into());
         }
         Ok(deleted)
     }
@@ -243,6 +243,18 @@ fn done_or(result: Result<(), Error>, nothing: &[Errno]) -> Result<bool, Error> 
         Ok(()) => Ok(true),
         Err(e) if nothing.iter().any(|errno| e.is(*errno)) => Ok(false),
         Err(e) => Err(e),
+    }
+}
+
+/// Reads bytes of anybody's, for `crate::hostile`.
+#[cfg(any(test, feature = "hostile"))]
+pub(crate) fn hostile(bytes: &[u8]) {
+    for m in super::netlink::messages(bytes) {
+        message::rule(m.payload);
+        message::route(m.payload);
+        message::link(m.payload);
+        message::address(m.payload);
+        Change::from_message(&m);
     }
 }
 

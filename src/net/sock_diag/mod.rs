@@ -72,7 +72,7 @@ fn request(local: SocketAddr, remote: SocketAddr) -> [u8; 56] {
         IpAddr::V6(_) => AF_INET6,
     };
     let mut put = |at: usize, value: &[u8]| {
-        if let Some(field) = bytes.get_mut(at..at + value.len()) {
+        if let Some(field) = bytes.get_mut(at..).and_then(|b| b.get_mut(..value.len())) {
             field.copy_from_slice(value);
         }
     };
@@ -96,11 +96,19 @@ fn last_data(payload: &[u8]) -> Option<Duration> {
         return None;
     }
     let info = attrs(payload.get(MESSAGE_LEN..)?).find(|(kind, _)| *kind == INET_DIAG_INFO)?;
-    let field = |at: usize, length: usize| info.1.get(at..at + length);
+    let field = |at: usize, length: usize| info.1.get(at..)?.get(..length);
     let received = u64::from_ne_bytes(field(BYTES_RECEIVED, 8)?.try_into().ok()?);
     let ago = u32::from_ne_bytes(field(LAST_DATA_RECV, 4)?.try_into().ok()?);
     // The handshake sets the time as well (tcp_finish_connect), and anybody on the way can complete it.
     (received > 0).then(|| Duration::from_millis(ago.into()))
+}
+
+/// Reads bytes of anybody's, for `crate::hostile`.
+#[cfg(any(test, feature = "hostile"))]
+pub(crate) fn hostile(bytes: &[u8]) {
+    for message in super::netlink::messages(bytes) {
+        last_data(message.payload);
+    }
 }
 
 #[cfg(test)]

@@ -237,6 +237,17 @@ fn read_error(value: &Value) -> Option<FetchError> {
     })
 }
 
+/// Reads bytes of anybody's, for `crate::hostile`.
+#[cfg(any(test, feature = "hostile"))]
+pub(crate) fn hostile(bytes: &[u8]) {
+    if let Some((id, what)) = read_ask(bytes) {
+        assert!(read_ask(&ask(id, &what)).is_some());
+    }
+    if let Some((id, what)) = read_told(bytes) {
+        assert!(read_told(&told(id, &what)).is_some());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,9 @@ mod serve;
 pub use parent::{use_process, Parent, Program};
 pub use serve::serve;
 
+#[cfg(any(test, feature = "hostile"))]
+pub(crate) use lines::hostile;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -47,7 +50,7 @@ enum Told {
 /// # Errors
 /// What went wrong, with the request or with the worker.
 pub async fn fetch(request: Box<Request>) -> Result<Response, FetchError> {
-    let timeout = request.timeout + LAST_WORD;
+    let timeout = request.timeout.saturating_add(LAST_WORD);
     match parent::ask(Ask::Fetch(request), timeout).await? {
         Told::Fetched(result) => result,
         Told::Resolved(_) => Err(FetchError::Worker("answered something else".into())),

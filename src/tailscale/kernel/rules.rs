@@ -34,14 +34,15 @@ pub(super) fn base_rules(family: Family, base: u32) -> impl Iterator<Item = Rule
         mark: (offset != LAST).then_some(MARK),
         action,
         protocol: 0,
-        ..Rule::to_table(family, base + offset, TABLE)
+        ..Rule::to_table(family, base.saturating_add(offset), TABLE)
     })
 }
 
 /// Whether this is one of tailscaled's rules at `base`. The mark is left open: it is tailscaled's
 /// to change.
 pub(super) fn is_rule_at(rule: &Rule, base: u32) -> bool {
-    let placed = |(offset, action)| rule.priority == base + offset && rule.action == action;
+    let placed =
+        |(offset, action)| base.checked_add(offset) == Some(rule.priority) && rule.action == action;
     let narrow = rule.from.is_some() || rule.to.is_some();
     let bound = rule.iif.is_some() || rule.oif.is_some() || rule.invert;
     RULES.into_iter().any(placed) && !narrow && !bound
@@ -72,7 +73,7 @@ pub fn ahead(rules: &[Rule]) -> Vec<u32> {
     };
     let catches = |r: &&Rule| {
         r.family == Family::V4
-            && r.priority < base + LAST
+            && r.priority < base.saturating_add(LAST)
             && matches!(r.action, Action::Table(t) if t != TABLE)
             && r.iif.is_none()
             && r.oif.is_none()

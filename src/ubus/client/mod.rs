@@ -133,7 +133,7 @@ impl Client {
                 delay = BACKOFF_MIN;
             }
             Timer::after(jittered(delay)).await;
-            delay = (delay * 2).min(BACKOFF_MAX);
+            delay = delay.saturating_mul(2).min(BACKOFF_MAX);
         }
     }
 
@@ -149,7 +149,7 @@ impl Client {
         state.session = Session::new();
         state.waiting.clear();
         state.keeper = None;
-        state.connection += 1;
+        state.connection = state.connection.wrapping_add(1);
     }
 
     /// Serves one connection; gives the reason for its end.

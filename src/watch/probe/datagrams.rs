@@ -88,8 +88,9 @@ impl Prober {
         };
         let sent = u64::from(burst.sent);
         let (datagrams, bytes) = round.sent.get();
-        let bytes = bytes + sent * (length as u64 + headers);
-        round.sent.set((datagrams + sent, bytes));
+        let bytes =
+            bytes.saturating_add(sent.saturating_mul((length as u64).saturating_add(headers)));
+        round.sent.set((datagrams.saturating_add(sent), bytes));
         Ok(burst)
     }
 

@@ -54,9 +54,9 @@ fn clock_unset() -> bool {
 
 /// The URL of a path that no server has, beside `url`.
 pub(super) fn invented_beside(url: &str, word: &str) -> String {
-    let after_scheme = url.find("://").map_or(0, |at| at + 3);
+    let after_scheme = url.find("://").map_or(0, |at| at.saturating_add(3));
     let end = url.get(after_scheme..).and_then(|rest| rest.find('/'));
-    let origin = end.and_then(|at| url.get(..after_scheme + at));
+    let origin = end.and_then(|at| url.get(..after_scheme.checked_add(at)?));
     format!("{}/{word}", origin.unwrap_or(url))
 }
 
