@@ -4,7 +4,7 @@ import statistics
 import time
 from pathlib import Path
 
-from . import plan
+from . import plan, record
 from .hosts import wait_until
 from .steps import Failed, await_quiet, expect, start_tailover
 
@@ -36,7 +36,10 @@ def endurance(world, times=300):
         rows.append({"there": there, "back": time.monotonic() - begun, **_held(world)})
         if number % 10 == 0:
             print(f"endurance: {number} of {times}: {rows[-1]}", flush=True)
-    return _judge(rows)
+    said = _judge(rows)
+    if record.asked():
+        record.note("endurance", "default", count=len(rows), said=said)
+    return said
 
 
 def _await(world, number, isp, since):

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import localapi, plan
+from . import localapi, plan, record
 from .hosts import HostError, wait_until
 from .paths import BIN, TREE_INSIDE
 from .rescues import acts
@@ -536,7 +536,10 @@ def killed_at_random(world, times=200):
             raise Failed(f"kill {number + 1} of {times}: {problem}; seed {world.seed}") from problem
         worst = max(worst, time.monotonic() - begun)
     wait_until(lambda: not world.router.traces_of_tailover(), WELL_WITHIN, "the end of the steering")
-    return f"{times} kills, well within {seconds(worst)} each time; seed {world.seed}"
+    said = f"{times} kills, well within {seconds(worst)} each time; seed {world.seed}"
+    if record.asked():
+        record.note("kills", f"seed {world.seed}", count=times, said=said)
+    return said
 
 
 def killed_ten_times(world):
