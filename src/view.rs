@@ -129,7 +129,7 @@ fn drill_sentence(core: &Core, e: &Episode, drill: &Drill, now: Time) -> String 
 fn wrong(core: &Core, now: Time) -> Vec<String> {
     let k = core.knowledge();
     let mut clauses: Vec<String> = Vec::new();
-    let pinned: Vec<(Family, &Option<String>, &Vec<String>)> = core
+    let pinned: Vec<(Family, &Option<String>, &Vec<String>, &Option<String>)> = core
         .faults()
         .iter()
         .filter_map(|f| match f {
@@ -137,26 +137,28 @@ fn wrong(core: &Core, now: Time) -> Vec<String> {
                 family,
                 device,
                 open,
+                flaw,
                 ..
-            } => Some((*family, device, open)),
+            } => Some((*family, device, open, flaw)),
             _ => None,
         })
         .collect();
     let same = pinned.windows(2).all(|w| match w {
-        [a, b] => (a.1, a.2) == (b.1, b.2),
+        [a, b] => (a.1, a.2, a.3) == (b.1, b.2, b.3),
         _ => true,
     });
     let moved = moved(core, now);
     match pinned.first() {
-        Some((family, Some(device), open)) if same => {
+        Some((family, Some(device), open, flaw)) if same => {
             let whose = match pinned.len() {
                 1 => format!("tailscaled's {family} packets"),
                 _ => "tailscaled's packets".into(),
             };
             let j = &k.path(*family).judgement;
-            let dead = match j.shut_since(Time::ZERO) {
-                true => format!("dead for {} s", now.saturating_sub(j.since).as_secs()),
-                false => "where nothing answers".into(),
+            let dead = match (flaw, j.shut_since(Time::ZERO)) {
+                (Some(flaw), _) => format!("where {flaw}"),
+                (None, true) => format!("dead for {} s", now.saturating_sub(j.since).as_secs()),
+                (None, false) => "where nothing answers".into(),
             };
             let open = open.join(", ");
             clauses.push(format!("{whose} leave by {device}, {dead}; {open} is open"));

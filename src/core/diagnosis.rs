@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::fault::Fault;
 use super::tailnet::{Api, Backend, Flow, Purpose, Respawn, Standing};
-use super::uplink::Family;
+use super::uplink::{Family, Uplink};
 use super::verdict::Verdict;
 use super::{Knowledge, Time};
 
@@ -87,7 +87,7 @@ pub fn diagnose(k: &Knowledge, now: Time, since: Time) -> Vec<Fault> {
     }
     faults.extend(hung(k, now).map(|why| Fault::DaemonHung { why }));
     for family in Family::BOTH {
-        faults.extend(pinned(k, family, since));
+        faults.extend(pinned(k, now, family, since));
         faults.extend(held(k, family, since));
     }
     let pinned = faults.iter().any(|f| f.moves().is_some());
@@ -277,15 +277,23 @@ fn lost_state(k: &Knowledge, now: Time) -> Option<Fault> {
     })
 }
 
-fn pinned(k: &Knowledge, family: Family, since: Time) -> Option<Fault> {
+fn pinned(k: &Knowledge, now: Time, family: Family, since: Time) -> Option<Fault> {
     let path = k.path(family);
     // No path at all is a dead way too, if tailscaled had a use for that family.
-    if path.route.is_some() && !k.path_is_shut(family, since) {
-        return None;
-    }
+    let dead = path.route.is_none() || k.path_is_shut(family, since);
+    let flaw = match dead {
+        true => None,
+        false => Some(hindered(k, now, family, since)?),
+    };
+    // From one flawed way to another nothing is won.
+    let sound = |u: &&Uplink| {
+        let judgement = k.verdict(&u.name, family);
+        judgement.is_some_and(|j| !j.gathering() && j.flaws.hinders().is_none())
+    };
     let open: Vec<String> = k
         .open_uplinks(family, since)
         .into_iter()
+        .filter(|u| flaw.is_none() || sound(u))
         .map(|u| u.name.clone())
         .collect();
     if open.is_empty() {
@@ -295,8 +303,19 @@ fn pinned(k: &Knowledge, family: Family, since: Time) -> Option<Fault> {
         family,
         device: path.route.as_ref().map(|r| k.name_device(&r.device)),
         open,
+        flaw,
         drill: k.path_drilled(family),
     })
+}
+
+/// What keeps control from being made anew over an open way, where it has to be made anew. A control
+/// connection of before may live on there for long, and is let alone.
+fn hindered(k: &Knowledge, now: Time, family: Family, since: Time) -> Option<String> {
+    let control = k.standing(Purpose::Control);
+    let lost = control.fresh == 0 && (control.stale.is_some() || control.unheard.is_some());
+    let missed = lost || offline_for(k, now).is_some();
+    let open = k.path_is_open(family, since);
+    k.way_flaws(family).hinders().filter(|_| missed && open)
 }
 
 /// Fresh flows pass, old ones are held where nothing answers. A moved mark passes by what holds them,

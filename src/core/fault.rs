@@ -10,6 +10,8 @@ pub enum Fault {
         family: Family,
         device: Option<String>,
         open: Vec<String>,
+        /// The way is not dead, but control cannot be made anew over it, for this reason.
+        flaw: Option<String>,
         /// A drill counts the way as dead.
         drill: bool,
     },
@@ -177,6 +179,7 @@ impl std::fmt::Display for Fault {
                 device: Some(device),
                 open,
                 drill: true,
+                ..
             } => write!(
                 f,
                 "tailscaled's {family} packets are turned away from {device} for a drill; {} is open",
@@ -186,10 +189,12 @@ impl std::fmt::Display for Fault {
                 family,
                 device: Some(device),
                 open,
+                flaw,
                 drill: false,
             } => write!(
                 f,
-                "tailscaled's {family} packets leave by {device}, where nothing answers; {} is open",
+                "tailscaled's {family} packets leave by {device}, where {}; {} is open",
+                flaw.as_deref().unwrap_or("nothing answers"),
                 open.join(", ")
             ),
             Fault::PinnedRoute { family, open, .. } => write!(

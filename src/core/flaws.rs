@@ -37,6 +37,25 @@ pub struct Flaws {
 }
 
 impl Flaws {
+    /// What keeps tailscaled from making its connections anew here: a handshake needs large packets, and TLS.
+    pub fn hinders(&self) -> Option<String> {
+        let large = self
+            .large
+            .as_ref()
+            .map(|why| ("large packets are lost", why));
+        let tls = self.tls.as_ref().map(|why| ("TLS does not work", why));
+        large.or(tls).map(|(what, why)| format!("{what} ({why})"))
+    }
+
+    /// Those that make an uplink unfit for new connections, without the others.
+    pub fn lasting(&self) -> Flaws {
+        Flaws {
+            names: None,
+            clock: None,
+            ..self.clone()
+        }
+    }
+
     /// True when there is something to be looked at again.
     pub fn any(&self) -> bool {
         *self != Flaws::default()

@@ -184,11 +184,21 @@ impl Knowledge {
     }
 
     /// True when tailscaled could make a new control connection: the server answers, and so does
-    /// a resolver, if its name is needed. A new control client has forgotten the addresses that
-    /// the old one knows (measured), so with dead names it is worse than none.
+    /// a resolver, if its name is needed, and large packets pass. A new control client has forgotten
+    /// the addresses that the old one knows (measured), so with dead names it is worse than none.
     pub fn control_within_reach(&self, since: Time) -> bool {
         let resolved = |p: &Path| p.judgement.resolved.is_some_and(|t| t >= since);
-        self.control_answers(since) && self.paths.iter().any(resolved)
+        self.control_answers(since) && self.paths.iter().any(resolved) && self.hindrance().is_none()
+    }
+
+    /// What keeps tailscaled from making its connections anew over the ways of its paths: all of
+    /// those that are open have it.
+    pub fn hindrance(&self) -> Option<String> {
+        let open = |f: &Family| self.path(*f).judgement.verdict.is_open();
+        let mut ways = Family::BOTH.into_iter().filter(open);
+        let first = self.way_flaws(ways.next()?).hinders()?;
+        ways.all(|f| self.way_flaws(f).hinders().is_some())
+            .then_some(first)
     }
 
     /// True when the control server answered over the way that the path takes now.

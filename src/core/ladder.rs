@@ -201,6 +201,7 @@ mod tests {
             family: Family::V4,
             device: Some("eth1".into()),
             open: vec!["wanb".into()],
+            flaw: None,
             drill: false,
         }
     }

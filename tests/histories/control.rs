@@ -142,3 +142,41 @@ fn control_without_any_connection_that_no_renewal_brings_back_is_restarted_for()
     assert_eq!(restarts(&w), 1);
     assert!(w.well() && w.core.faults().is_empty());
 }
+
+#[test]
+fn control_that_cannot_be_made_anew_where_large_packets_are_lost_is_made_anew_elsewhere() {
+    let mut w = settled();
+    w.narrow(0, true);
+    w.run(300 * S);
+    assert_eq!(w.cures().count(), 0, "what is there is let alone");
+    w.cut_control();
+    w.run(90 * S);
+    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    let first = w.cures().next().map(|a| a.action.clone());
+    assert!(matches!(first, Some(Action::Steer(..))), "{first:?}");
+    assert_eq!(restarts(&w), 0);
+    let text = format!("{:?}", w.notices);
+    assert!(text.contains("where large packets are lost"), "{text}");
+    let moves = w.count(|a| matches!(a, Action::Steer(..)));
+    w.run(600 * S);
+    assert_eq!(w.count(|a| matches!(a, Action::Steer(..))), moves);
+    assert!(w.steered() && w.well(), "the way it left is as it was");
+    w.narrow(0, false);
+    w.run(300 * S);
+    assert!(!w.steered() && w.well() && w.core.faults().is_empty());
+    assert_eq!(restarts(&w), 0);
+}
+
+#[test]
+fn where_large_packets_are_lost_everywhere_nothing_is_renewed_or_restarted() {
+    let mut w = settled();
+    w.narrow(0, true);
+    w.narrow(1, true);
+    w.cut_control();
+    w.run(1200 * S);
+    let acts: Vec<_> = w.cures().map(|a| a.action.clone()).collect();
+    assert!(acts.is_empty(), "{acts:?}");
+    w.narrow(0, false);
+    w.run(120 * S);
+    assert!(w.well() && w.core.faults().is_empty());
+}

@@ -117,6 +117,7 @@ impl Week {
                 w.cut_control();
             }
             Trouble::Stubborn => {}
+            Trouble::Narrow { uplink, on } => w.narrow(*uplink, *on),
             Trouble::ChainsLost => {
                 w.inject(world::Fault::Lose { mendable: true });
                 w.chains_lost = true;

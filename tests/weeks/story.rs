@@ -46,6 +46,11 @@ pub enum Trouble {
     ControlCut,
     /// Only a restart brings control back.
     Stubborn,
+    /// Large packets are lost on that uplink, or pass again.
+    Narrow {
+        uplink: usize,
+        on: bool,
+    },
     ChainsLost,
     FoundAgain,
     GoesOn,
@@ -184,7 +189,7 @@ fn trouble(dice: &mut fastrand::Rng) -> Trouble {
     let uplink = dice.usize(0..2);
     let family = [Family::V4, Family::V6][dice.usize(0..2)];
     let on = dice.bool();
-    Trouble::World(match dice.u8(0..62) {
+    Trouble::World(match dice.u8(0..64) {
         0..=11 => Fault::Dark {
             uplink,
             told: told(dice),
@@ -245,6 +250,7 @@ fn trouble_of_another_kind(
         16 => Trouble::NoWay(on),
         17 => Trouble::RestartFails(on),
         18 => Trouble::MendingFails(on),
+        19 | 20 => Trouble::Narrow { uplink, on },
         _ => match dice.u8(0..3) {
             1 => Trouble::ClockBehind(on),
             0 => Trouble::Resends(on),

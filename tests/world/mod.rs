@@ -123,6 +123,10 @@ struct Isp {
     /// The families it has, and those that are dark by themselves: IPv4, IPv6.
     has: [bool; 2],
     dead: [bool; 2],
+    /// Since when large packets are lost, so that no handshake comes to its end.
+    narrow: Option<Duration>,
+    /// When they passed again.
+    wide: Option<Duration>,
     public: u8,
     /// Counts the gateways that its DHCP server has handed out.
     lease: u8,
@@ -289,6 +293,8 @@ impl World {
             carrier: true,
             has: [true, false],
             dead: [false; 2],
+            narrow: None,
+            wide: None,
             public: 1,
             lease: 0,
             open_since: Some(Duration::ZERO),
@@ -495,6 +501,14 @@ impl World {
     }
 
     /// The control server's connection is reset; tailscaled tries to make a new one.
+    /// Large packets are lost on that uplink, or pass again. The control server's own handshake is small enough to
+    /// be answered; what tailscaled says in its own is not.
+    pub fn narrow(&mut self, uplink: usize, on: bool) {
+        let since = self.isps[uplink].narrow.unwrap_or(self.now);
+        self.isps[uplink].narrow = on.then_some(since);
+        self.isps[uplink].wide = (!on).then_some(self.now);
+    }
+
     pub fn cut_control(&mut self) {
         self.control = None;
         self.control_lost = Some(self.now.saturating_sub(100 * S));
@@ -570,6 +584,9 @@ impl World {
         self.clock_behind = false;
         for isp in &mut self.isps {
             isp.dead = [false; 2];
+            if isp.narrow.take().is_some() {
+                isp.wide = Some(self.now);
+            }
         }
         for uplink in 0..2 {
             self.inject(Fault::Carrier { uplink, up: true });
@@ -610,7 +627,7 @@ impl World {
     pub fn curable(&self) -> bool {
         let served = !self.hung && self.running && self.held && self.user_stopped.is_none();
         let able = !self.restart_fails && !self.mending_fails && !self.no_way && self.names_up;
-        let out = (0..2).any(|i| self.open(i));
+        let out = (0..2).any(|i| self.open(i) && self.isps[i].narrow.is_none());
         served && able && out && self.reachable() && self.refuses.is_none() && self.known()
     }
 

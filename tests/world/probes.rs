@@ -78,10 +78,23 @@ impl World {
                 true => Tls::NotYetValid { early: true },
                 false => Tls::Spoken,
             };
+            if let Scope::Uplink(..) = scope {
+                match isp.narrow.is_some() {
+                    true => tell(
+                        900 * MS,
+                        Finding::Large(Err("16 packets of 1400 bytes unanswered".into())),
+                    ),
+                    false => tell(60 * MS, Finding::Large(Ok(()))),
+                }
+            }
             let target = "derp".to_string();
             tell(60 * MS, Finding::Tls { target, end });
             tell(self.control_delay, Finding::Control(control));
         }
-        tell(self.control_delay + 10 * MS, Finding::Over);
+        let end = match isp.narrow.is_some() {
+            true => self.control_delay.max(S),
+            false => self.control_delay,
+        };
+        tell(end + 10 * MS, Finding::Over);
     }
 }

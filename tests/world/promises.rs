@@ -44,6 +44,12 @@ impl World {
                     broken("promise 1: a restart while the control server is down");
                 }
                 let unmendable = self.lost == Some(false) || recently(self.whole_since, 40 * S);
+                // A full round tells, and comes within a minute.
+                let narrow = |i: usize| self.isps[i].narrow.is_some_and(|t| self.now - t > 90 * S);
+                let open = || (0..2).filter(|i| self.open(*i));
+                if alive && open().count() > 0 && open().all(narrow) {
+                    broken("promise 1: a restart where no handshake comes to its end");
+                }
                 if alive && !self.mild_since_health && !self.only_restart && !unmendable {
                     broken("promise 2: a restart before a milder cure");
                 }
@@ -89,8 +95,11 @@ impl World {
                     .open_since
                     .is_some_and(|t| self.now - t + S >= hold)
                     || recently(self.isps[0].last_open, S);
+                // Nor does one wait where control cannot be made anew.
                 if back
                     && self.open(1)
+                    && self.isps[1].narrow.is_none()
+                    && !recently(self.isps[1].wide, 90 * S)
                     && self.isps[1]
                         .open_since
                         .is_some_and(|t| self.now - t > 10 * S)

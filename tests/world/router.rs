@@ -165,6 +165,7 @@ impl World {
             public: self.isps[device].public,
             port: self.ports,
         });
+        let link = link.filter(|l| self.isps[l.device].narrow.is_none());
         if control {
             self.control = link.clone().filter(|_| self.reachable() && !self.stubborn);
         }

@@ -164,6 +164,7 @@ impl Core {
                 .is_some_and(|j| {
                     // Older than that, an answer says nothing of now.
                     j.verdict.is_open()
+                        && j.flaws.hinders().is_none()
                         && j.judged_at
                             .is_some_and(|t| now.saturating_sub(t) <= ANSWER_COUNTS)
                 });

@@ -76,7 +76,10 @@ impl Core {
             && faults
                 .iter()
                 .any(|f| matches!(f, Fault::OutsideDown { .. }));
-        let nothing_yet = !faults.iter().any(Fault::curable) && self.control_is_asked(now, since);
+        let nothing_yet = match faults.iter().any(Fault::curable) {
+            true => self.way_is_asked(now, since, &faults),
+            false => self.control_is_asked(now, since),
+        };
         if (ready && (person || !nothing_yet)) || outside_down {
             self.decide(moment, since, faults);
         }
@@ -134,6 +137,28 @@ impl Core {
         let unheard = self.k.standing(Purpose::Control).unheard.is_some();
         let missed = unheard || offline_for(&self.k, now).is_some();
         missed && !known && self.k.verdicts.values().any(Judgement::bursting)
+    }
+
+    /// True while it is open whether control can be made anew over the way where it broke, or over
+    /// another. A renewal where large packets are lost ends what is left of it.
+    fn way_is_asked(&self, now: Time, since: Time, faults: &[Fault]) -> bool {
+        let stuck = |f: &Fault| matches!(f, Fault::StuckControl { .. });
+        let alone = faults.iter().filter(|f| f.curable()).all(stuck);
+        let moved = self.k.standing(Purpose::Control).stale.is_some();
+        let gathering = self.k.verdicts.values().any(Judgement::gathering);
+        let in_time = now.saturating_sub(since) < self.policy.probe_timeout * 2;
+        alone && !moved && in_time && gathering
+    }
+
+    /// True while a full round over the ways in use may still tell of a flaw. What the control server
+    /// answered must not grow old by waiting.
+    fn ways_are_asked(&self, now: Time, since: Time) -> bool {
+        let gathering = |f: Family| {
+            let uplink = self.k.path_uplink(f);
+            let judgement = uplink.and_then(|u| self.k.verdict(&u.name, f));
+            judgement.is_some_and(Judgement::gathering)
+        };
+        now.saturating_sub(since) < CONTROL_FRESH * 4 / 5 && Family::BOTH.into_iter().any(gathering)
     }
 
     /// Brings the verdict on a path forward when its uplink was called down, or a sign has had it
@@ -249,10 +274,13 @@ impl Core {
                 // A restart while control is down ends a tailnet that still works (measured), so
                 // its answer must be of just now.
                 let lately = now.saturating_sub(CONTROL_FRESH);
-                if daemon || self.k.control_within_reach(lately) {
+                if daemon {
                     self.restart(moment, since, &faults);
-                } else {
+                } else if !self.k.control_within_reach(lately) {
                     self.prove(now, Origin::Tailscaled, "before a restart".into());
+                } else if !self.ways_are_asked(now, since) {
+                    // Started anew where no handshake comes to its end, it would have no tailnet at all.
+                    self.restart(moment, since, &faults);
                 }
             }
             Next::Do(cures) => self.cure(now, since, &cures, &faults),
@@ -266,6 +294,7 @@ impl Core {
                     _ => None,
                 });
                 let failed = self.k.control_failure(since).or(names);
+                let failed = failed.or_else(|| self.k.hindrance());
                 if failed.is_some() || self.rounds_over() {
                     let why = failed.unwrap_or_else(|| "no answer yet".into());
                     self.rest(

@@ -190,9 +190,14 @@ impl Core {
 
     /// Open without a break for the hold, with an answer not older than `fresh`.
     fn stable(&self, now: Time, name: &str, family: Family, fresh: Duration) -> bool {
+        // Left because control could not be made anew there; that must have gone, too.
+        let sound = |j: &Judgement| {
+            j.flaws.hinders().is_none() || self.k.way_flaws(family).hinders().is_some()
+        };
         self.k.verdict(name, family).is_some_and(|j| {
             // Its own resolvers are not missed where the router's answers all the same.
             (j.verdict == Verdict::Open || j.verdict.is_open() && self.k.names_work())
+                && sound(j)
                 && j.steady_since
                     .is_some_and(|t| now.saturating_sub(t) >= self.hold())
                 && j.judged_at.is_some_and(|t| now.saturating_sub(t) <= fresh)

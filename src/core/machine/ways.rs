@@ -136,7 +136,11 @@ impl Core {
         }
         for u in self.k.uplinks.iter().filter(|u| u.device == *left) {
             let key = (u.name.clone(), family);
-            self.k.verdicts.entry(key).or_default().forget(now);
+            let judgement = self.k.verdicts.entry(key).or_default();
+            // Short rounds do not tell that these have gone.
+            let flaws = judgement.flaws.lasting();
+            judgement.forget(now);
+            judgement.flaws = flaws;
         }
     }
 
