@@ -400,3 +400,29 @@ fn a_daemon_killed_on_the_way_back_leaves_no_rule_for_old_flows_for_ever() {
     w.run(60 * S);
     assert!(w.well() && !w.steered());
 }
+
+#[test]
+fn what_was_proved_before_the_router_stood_still_does_not_count_afterwards() {
+    let mut w = settled();
+    w.inject(Fault::Dark {
+        uplink: 0,
+        told: Some(500),
+    });
+    while w.cures().count() == 0 {
+        w.run(10 * MS);
+    }
+    w.inject(Fault::Dark {
+        uplink: 1,
+        told: None,
+    });
+    w.stall(240 * S);
+    w.forget();
+    w.run(60 * S);
+    assert_eq!(w.cures().count(), 0, "{:?}", w.notices);
+    w.inject(Fault::Back {
+        uplink: 1,
+        told: Some(500),
+    });
+    w.run(60 * S);
+    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+}

@@ -273,6 +273,8 @@ pub struct World {
     pub derp_given_up: Option<Duration>,
     /// Just now the kernel has no way for the mark.
     pub no_way: bool,
+    /// When it last had one again.
+    way_again: Option<Duration>,
     /// Until when a drill that was asked for may go back without the hold.
     drill_until: Duration,
 }
@@ -368,6 +370,7 @@ impl World {
             clock_behind: false,
             steps: 0,
             no_way: false,
+            way_again: None,
             drill_until: Duration::ZERO,
         };
         w.reconnect(true, true);
@@ -509,6 +512,22 @@ impl World {
         self.isps[uplink].wide = (!on).then_some(self.now);
     }
 
+    /// The kernel has no way for the mark, or has one again.
+    pub fn lose_way(&mut self, on: bool) {
+        if self.no_way && !on {
+            self.way_again = Some(self.now);
+        }
+        self.no_way = on;
+    }
+
+    /// The clock jumps back before the certificates' start, or is right again.
+    pub fn set_clock(&mut self, behind: bool) {
+        if self.reachable() {
+            self.last_control = self.now;
+        }
+        self.clock_behind = behind;
+    }
+
     pub fn cut_control(&mut self) {
         self.control = None;
         self.control_lost = Some(self.now.saturating_sub(100 * S));
@@ -577,11 +596,11 @@ impl World {
     pub fn mend_all(&mut self) {
         self.refuses = None;
         self.names_up = true;
-        self.no_way = false;
+        self.lose_way(false);
         self.restart_fails = false;
         self.mending_fails = false;
         self.resends = false;
-        self.clock_behind = false;
+        self.set_clock(false);
         for isp in &mut self.isps {
             isp.dead = [false; 2];
             if isp.narrow.take().is_some() {

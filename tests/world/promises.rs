@@ -89,12 +89,17 @@ impl World {
                 // A mark that leads nowhere is moved without waiting.
                 // So is one that was dead a moment ago.
                 let died = recently(self.shut_at[1][f.at_index()], 10 * S);
-                let back = !self.no_way && !died && from == Some("eth2") && to == "eth1";
+                let lost = self.no_way || recently(self.way_again, 10 * S);
+                let back = !lost && !died && from == Some("eth2") && to == "eth1";
                 let hold = self.core.policy().hold;
                 let stable = self.isps[0]
                     .open_since
                     .is_some_and(|t| self.now - t + S >= hold)
-                    || recently(self.isps[0].last_open, S);
+                    || recently(self.isps[0].last_open, S)
+                    // So long nobody may have asked.
+                    || self.isps[0]
+                        .last_open
+                        .is_some_and(|t| self.isps[0].opened.saturating_sub(t) <= 15 * S);
                 // Nor does one wait where control cannot be made anew.
                 if back
                     && self.open(1)

@@ -4,6 +4,9 @@ use super::*;
 
 impl Core {
     pub(super) fn take_finding(&mut self, now: Time, round: u32, scope: Scope, finding: Finding) {
+        if round <= self.void {
+            return;
+        }
         // A finding for an uplink that is gone would grow the map for ever.
         if let Scope::Uplink(name, _) = &scope {
             if !self.k.uplinks.iter().any(|u| u.name == *name) {

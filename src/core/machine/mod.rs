@@ -104,6 +104,10 @@ const VERDICTS_KEPT: usize = 128;
 /// between two of them the mark has no way.
 const GONE_FOR: Duration = Duration::from_millis(400);
 
+/// Woken later than this, the daemon was not given the CPU, or the router stood still: what was asked before is
+/// answered by what was then.
+const OVERSLEPT: Duration = Duration::from_secs(5);
+
 /// How long a healthy tailnet may be waited for when nothing wrong can be named.
 const UNNAMED_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -169,6 +173,8 @@ pub struct Core {
     budget: Budget,
     faults: Vec<Fault>,
     round: u32,
+    /// Findings of this round and of earlier ones are too old to count.
+    void: u32,
     rests: u32,
     /// When everything is looked at next.
     look_at: Time,
@@ -237,6 +243,7 @@ impl Core {
             budget: Budget::default(),
             faults: Vec::new(),
             round: 0,
+            void: 0,
             rests: 0,
             look_at: beat_at,
             beat_at,
@@ -313,6 +320,12 @@ impl Core {
         let now = moment.now;
         if self.stopped {
             return Vec::new();
+        }
+        if self
+            .woken_for
+            .is_some_and(|at| now.saturating_sub(at) > OVERSLEPT)
+        {
+            self.overslept(now);
         }
         self.take(now, input);
         if self.stopped {

@@ -31,6 +31,36 @@ impl Core {
         self.probe_all(now, Effort::Burst);
     }
 
+    /// Nothing that was proved or asked before counts any more; what is under way is proved anew.
+    pub(super) fn overslept(&mut self, now: Time) {
+        self.void = self.round;
+        // Nobody has looked meanwhile.
+        let since = [
+            &mut self.k.halted_since,
+            &mut self.k.left_alone_since,
+            &mut self.k.offline_since,
+            &mut self.k.lost_since,
+        ];
+        for since in since.into_iter().flatten() {
+            *since = now;
+        }
+        self.k.api_since = now;
+        let paths = self.k.paths.iter_mut().map(|p| &mut p.judgement);
+        for judgement in self.k.verdicts.values_mut().chain(paths) {
+            judgement.abandon();
+        }
+        match &mut self.stage {
+            Stage::Proving { .. } | Stage::Verifying { .. } => {
+                self.prove(now, Origin::Path, "nothing was done for a while".into());
+            }
+            Stage::Curing { since, .. } => {
+                *since = now;
+                self.again = true;
+            }
+            Stage::Quiet | Stage::Resting { .. } => {}
+        }
+    }
+
     pub(super) fn enter_proving(&mut self, now: Time, since: Time) {
         self.stage = Stage::Proving { since };
         self.control_asked = since;

@@ -155,6 +155,12 @@ impl Judgement {
         }
     }
 
+    /// Ends the round that runs, if one does, without a verdict.
+    pub fn abandon(&mut self) {
+        self.round = None;
+        self.clues = None;
+    }
+
     /// True while a round has not come to its verdict.
     pub fn pending(&self) -> bool {
         self.round.is_some()
