@@ -247,6 +247,7 @@ SCENARIOS = [
     Scenario(verdicts.names_dead_and_forgotten, tailover=True, rare=True),
     Scenario(verdicts.tls_broken, tailover=True, rare=True),
     Scenario(verdicts.mtu_black_hole, tailover=True, rare=True),
+    Scenario(verdicts.mtu_black_hole_and_control, tailover=True, rare=True),
     Scenario(verdicts.clock_before_certificates, tailover=True, rare=True),
     Scenario(verdicts.dark_with_a_wrong_clock, tailover=True, rare=True),
     Scenario(verdicts.portal_that_redirects, tailover=True, rare=True),

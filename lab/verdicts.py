@@ -79,6 +79,31 @@ def mtu_black_hole(world):
     return _named(world, "mtu_black_hole", "mtu-black-hole")
 
 
+def mtu_black_hole_and_control(world):
+    """Large packets are lost, and control has to be made anew: the mark moves first, nothing is restarted."""
+    start_tailover(world)
+    world.isp1.mtu_black_hole()
+    _look(world)
+    wait_until(lambda: faults(world) == ["mtu-black-hole"], PATIENCE, "mtu-black-hole as the only fault")
+    expect(not acts(world), f"acted: {acts(world)}")
+    begun = time.monotonic()
+    # All flows of before are dead now.
+    world.isp1.new_address()
+    wait_until(lambda: world.watch.control_now() == {"isp2"}, 120, "control over the second uplink")
+    control = time.monotonic() - begun
+    expect(acts(world)[0] == "steer", f"the first act was another: {acts(world)}")
+    wait_until(lambda: world.pings.back(begun, 4) is not None, PATIENCE, "the tailnet")
+    await_quiet(world)
+    linger(15)
+    expect(world.watch.control_now() == {"isp2"}, "control went back to where it cannot be made")
+    expect("restart" not in acts(world), f"tailscaled was restarted: {acts(world)}")
+    world.isp1.restore()
+    restored = time.monotonic()
+    wait_until(lambda: world.watch.control_now() == {"isp1"}, _RECHECK + 60, "control over the first uplink again")
+    back = time.monotonic() - restored
+    return f"control {seconds(control)} after the flows' end, back {seconds(back)} after the flaw's"
+
+
 def _named(world, fault, identifier):
     start_tailover(world)
     getattr(world.isp1, fault)()

@@ -125,31 +125,55 @@ fn drill_sentence(core: &Core, e: &Episode, drill: &Drill, now: Time) -> String 
     }
 }
 
-/// What is wrong, a clause each. The families of one dead way are one clause.
-fn wrong(core: &Core, now: Time) -> Vec<String> {
-    let k = core.knowledge();
-    let mut clauses: Vec<String> = Vec::new();
-    let pinned: Vec<(Family, &Option<String>, &Vec<String>, &Option<String>)> = core
-        .faults()
-        .iter()
-        .filter_map(|f| match f {
+/// A way of tailscaled's packets that is of no use to it, without its family.
+#[derive(PartialEq)]
+struct Dead<'a> {
+    device: Option<&'a str>,
+    open: &'a [String],
+    flaw: Option<&'a str>,
+}
+
+impl Dead<'_> {
+    fn of(fault: &Fault) -> Option<(Family, Dead<'_>)> {
+        match fault {
             Fault::PinnedRoute {
                 family,
                 device,
                 open,
                 flaw,
                 ..
-            } => Some((*family, device, open, flaw)),
+            } => Some((
+                *family,
+                Dead {
+                    device: device.as_deref(),
+                    open,
+                    flaw: flaw.as_deref(),
+                },
+            )),
             _ => None,
-        })
-        .collect();
+        }
+    }
+}
+
+/// What is wrong, a clause each. The families of one dead way are one clause.
+fn wrong(core: &Core, now: Time) -> Vec<String> {
+    let k = core.knowledge();
+    let mut clauses: Vec<String> = Vec::new();
+    let pinned: Vec<(Family, Dead)> = core.faults().iter().filter_map(Dead::of).collect();
     let same = pinned.windows(2).all(|w| match w {
-        [a, b] => (a.1, a.2, a.3) == (b.1, b.2, b.3),
+        [(_, a), (_, b)] => a == b,
         _ => true,
     });
     let moved = moved(core, now);
     match pinned.first() {
-        Some((family, Some(device), open, flaw)) if same => {
+        Some((
+            family,
+            Dead {
+                device: Some(device),
+                open,
+                flaw,
+            },
+        )) if same => {
             let whose = match pinned.len() {
                 1 => format!("tailscaled's {family} packets"),
                 _ => "tailscaled's packets".into(),

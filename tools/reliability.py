@@ -38,7 +38,7 @@ SOURCES = ["src/core", "tests/weeks", "tests/world"]
 # Weeks between two notes in the record.
 CHUNK = 10_000
 # Weeks in which a broken promise must show itself.
-ENOUGH = 3_000
+ENOUGH = 10_000
 
 
 class Failed(Exception):
