@@ -180,3 +180,24 @@ fn where_large_packets_are_lost_everywhere_nothing_is_renewed_or_restarted() {
     w.run(120 * S);
     assert!(w.well() && w.core.faults().is_empty());
 }
+
+#[test]
+fn flows_that_end_where_large_packets_are_lost_are_made_anew_elsewhere() {
+    let mut w = settled();
+    // The other uplink's round takes longer than it takes to see that this one is open.
+    w.control_delay = 2500 * MS;
+    w.narrow(0, true);
+    w.run(100 * S);
+    w.inject(Fault::NewPublic { uplink: 0 });
+    w.run(90 * S);
+    assert!(
+        w.well() && w.steered(),
+        "{:?} {:?}",
+        w.core.stage(),
+        w.core.faults()
+    );
+    let first = w.cures().map(|a| a.action.clone());
+    let mut first = first.skip_while(|a| matches!(a, Action::Nudge));
+    assert!(matches!(first.next(), Some(Action::Steer(..))));
+    assert_eq!(restarts(&w), 0);
+}

@@ -175,9 +175,13 @@ impl Core {
         let stuck = |f: &Fault| matches!(f, Fault::StuckControl { .. });
         let alone = faults.iter().filter(|f| f.curable()).all(stuck);
         let moved = self.k.standing(Purpose::Control).stale.is_some();
-        let gathering = self.k.verdicts.values().any(Judgement::gathering);
+        alone && !moved && self.gathers(now, since)
+    }
+
+    /// True while a full round may still tell of a flaw, or that there is none.
+    fn gathers(&self, now: Time, since: Time) -> bool {
         let in_time = now.saturating_sub(since) < self.policy.probe_timeout * 2;
-        alone && !moved && in_time && gathering
+        in_time && self.k.verdicts.values().any(Judgement::gathering)
     }
 
     /// True while a full round over the ways in use may still tell of a flaw. What the control server
@@ -324,7 +328,12 @@ impl Core {
                     _ => None,
                 });
                 let failed = self.k.control_failure(since).or(names);
-                let failed = failed.or_else(|| self.k.hindrance());
+                let flaw = self.k.hindrance();
+                if failed.is_none() && flaw.is_some() && self.gathers(now, since) {
+                    // Another way may be found sound.
+                    return;
+                }
+                let failed = failed.or(flaw);
                 if failed.is_some() || self.rounds_over() {
                     let why = failed.unwrap_or_else(|| "no answer yet".into());
                     self.rest(
