@@ -349,16 +349,16 @@ class Router:
 
     # tailover, and the services it asks.
 
-    def start_tailover(self, config):
-        """Starts `tailover run` with the given /etc/config/tailover."""
+    def start_tailover(self, config, without=None):
+        """Starts `tailover run` with the given /etc/config/tailover, perhaps without one of its rights."""
         self.host.write("config/tailover", config)
         log = LOGS / "router-tailover.log"
         self._tailover_log = log.stat().st_size if log.exists() else 0
-        self.respawn_tailover()
+        self.respawn_tailover(without)
 
-    def respawn_tailover(self):
+    def respawn_tailover(self, without=None):
         """Starts `tailover run` again with what is in /etc/config/tailover, as procd does."""
-        self.tailover = self.host.spawn("tailover", [*_confined(), "/usr/sbin/tailover", "run"])
+        self.tailover = self.host.spawn("tailover", [*confined(without), "/usr/sbin/tailover", "run"])
 
     def script_of_package(self, name):
         """The text of a maintainer script, as the feed's Makefile has it."""
@@ -505,14 +505,16 @@ class Router:
         return interfaces + self.more
 
 
-def _confined():
-    """What stands before the daemon's command so that it has the rights that procd leaves it.
+# The capabilities that procd leaves the daemon: ujail takes them from the same file (jail/capabilities.c of procd).
+RIGHTS = json.loads((_PACKAGE / "etc/capabilities/tailover.json").read_text())["bounding"]
 
-    ujail takes them from the same file (jail/capabilities.c of procd); all that is run by the
-    daemon has no others either.
+
+def confined(without=None):
+    """What stands before the daemon's command so that it has the rights that procd leaves it, perhaps all but one.
+
+    All that is run by the daemon has no others either.
     """
-    rights = json.loads((_PACKAGE / "etc/capabilities/tailover.json").read_text())["bounding"]
-    kept = [f"+{right.removeprefix('CAP_').lower()}" for right in rights]
+    kept = [f"+{right.removeprefix('CAP_').lower()}" for right in RIGHTS if right != without]
     return ["setpriv", "--no-new-privs", "--bounding-set", ",".join(["-all", *kept])]
 
 

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 
 from . import documented, drills, endurance, failback, footprint, losses, many, naming, nat64, plan, rescues
-from . import routers, tailscaled, troubles, tunnels, verdicts
+from . import rights, routers, tailscaled, troubles, tunnels, verdicts
 from .hosts import wait_until
 from .steps import (
     PATIENCE,
@@ -236,6 +236,7 @@ SCENARIOS = [
     Scenario(rescues.stopped_while_open, tailover=True),
     Scenario(rescues.upgrade_while_steered, tailover=True),
     Scenario(rescues.removed_while_dead, tailover=True),
+    Scenario(rights.rights_are_needed, tailover=True),
     Scenario(rescues.check_changes_nothing, tailover=True),
     Scenario(documented.documented_commands, tailover=True),
     Scenario(drills.drill_wan, tailover=True),

@@ -2,11 +2,11 @@
 //!
 //! It holds no socket: frames come in with the number of their connection, frames to be sent go
 //! out with theirs. The behaviour, order of frames and of attributes included, follows ubusd's
-//! `ubusd_proto.c`, `ubusd_obj.c` and `ubusd_event.c`. Left out: access control (every client is
-//! root), monitoring, and file descriptors.
+//! `ubusd_proto.c`, `ubusd_obj.c` and `ubusd_event.c`. Left out: monitoring, and file descriptors.
 
 use std::collections::{BTreeMap, HashMap};
 
+use crate::acl::{Acl, Caller, Wish};
 use tailover::ubus::blobmsg::{member, Table, Value};
 use tailover::ubus::wire::{Attr, Attrs, Frame, Header};
 use tailover::ubus::Status;
@@ -16,9 +16,6 @@ use ubus_rs::MsgType;
 const EVENT_OBJECT: u32 = 1;
 /// Ids below this are ubusd's own (`UBUS_SYSTEM_OBJECT_MAX`).
 const SYSTEM_OBJECTS: u32 = 1024;
-/// User and group that every client is said to be.
-const ROOT: &str = "root";
-
 /// The number by which the owner of the sockets knows a connection.
 pub type Conn = u64;
 
@@ -62,7 +59,8 @@ struct Pattern {
 pub struct Broker {
     /// Where new ids come from; random in the real one.
     ids: Box<dyn FnMut() -> u32 + Send>,
-    clients: HashMap<Conn, u32>,
+    clients: HashMap<Conn, (u32, Caller)>,
+    acl: Acl,
     objects: HashMap<u32, Object>,
     paths: BTreeMap<String, u32>,
     types: HashMap<u32, ObjectType>,
@@ -81,6 +79,7 @@ impl Broker {
         Broker {
             ids: Box::new(ids),
             clients: HashMap::new(),
+            acl: Acl::default(),
             objects: HashMap::new(),
             paths: BTreeMap::new(),
             types: HashMap::new(),
@@ -91,10 +90,20 @@ impl Broker {
         }
     }
 
-    /// A client connects and is greeted.
+    /// Sets what callers may do that are not root; nothing before.
+    pub fn control_access(&mut self, acl: Acl) {
+        self.acl = acl;
+    }
+
+    /// A client of root's connects and is greeted.
     pub fn connect(&mut self, conn: Conn) -> Vec<Outgoing> {
+        self.connect_as(conn, Caller::root())
+    }
+
+    /// A client of that user's connects and is greeted.
+    pub fn connect_as(&mut self, conn: Conn, caller: Caller) -> Vec<Outgoing> {
         let id = self.new_id();
-        self.clients.insert(conn, id);
+        self.clients.insert(conn, (id, caller));
         self.send(conn, MsgType::Hello, 0, id, vec![]);
         std::mem::take(&mut self.out)
     }
@@ -157,10 +166,19 @@ impl Broker {
         self.send(conn, MsgType::Data, seq, peer, attrs);
     }
 
+    /// What has no name is nobody's to guard.
+    // ubusd_acl_check
+    fn may(&self, conn: Conn, name: Option<&str>, wish: Wish) -> bool {
+        let Some(((_, caller), name)) = self.clients.get(&conn).zip(name) else {
+            return true;
+        };
+        self.acl.allows(caller, name, wish)
+    }
+
     fn new_id(&mut self) -> u32 {
         loop {
             let id = (self.ids)();
-            let taken = self.clients.values().any(|c| *c == id)
+            let taken = self.clients.values().any(|(c, _)| *c == id)
                 || self.objects.contains_key(&id)
                 || self.types.contains_key(&id);
             if id >= SYSTEM_OBJECTS && !taken {
@@ -173,6 +191,9 @@ impl Broker {
     fn add_object(&mut self, conn: Conn, frame: &Frame) -> Status {
         let attrs = &frame.attrs;
         let path = attrs.objpath().map(str::to_owned);
+        if !self.may(conn, path.as_deref(), Wish::Publish) {
+            return Status::PermissionDenied;
+        }
         if path.as_ref().is_some_and(|p| self.paths.contains_key(p)) {
             return Status::InvalidArgument;
         }
@@ -302,23 +323,31 @@ impl Broker {
             }
         };
         for id in ids {
-            if let Some(answer) = self.describe(id) {
+            if let Some(answer) = self.describe(conn, id) {
                 self.answer(conn, frame, answer);
             }
         }
         Status::Ok
     }
 
-    /// What a lookup says of an object; nothing of one without a signature.
-    fn describe(&self, id: u32) -> Option<Vec<Attr>> {
+    /// What a lookup says of an object; nothing of one without a signature, or of whose methods this client may
+    /// call none.
+    // ubusd_send_obj
+    fn describe(&self, conn: Conn, id: u32) -> Option<Vec<Attr>> {
         let object = self.objects.get(&id)?;
         let type_id = object.type_id?;
-        Some(vec![
-            Attr::ObjPath(object.path.clone()?),
-            Attr::ObjId(id),
-            Attr::ObjType(type_id),
-            Attr::Signature(self.types.get(&type_id)?.signature.clone()),
-        ])
+        let all = &self.types.get(&type_id)?.signature;
+        let path = object.path.clone()?;
+        let may = |method: &str| self.may(conn, Some(&path), Wish::Call(method));
+        let own: Table = all.iter().filter(|(m, _)| may(m)).cloned().collect();
+        (all.is_empty() || !own.is_empty()).then(|| {
+            vec![
+                Attr::ObjPath(path),
+                Attr::ObjId(id),
+                Attr::ObjType(type_id),
+                Attr::Signature(own),
+            ]
+        })
     }
 
     // ubusd_handle_invoke
@@ -335,8 +364,11 @@ impl Broker {
                 _ => Status::InvalidCommand,
             });
         }
-        if !self.objects.contains_key(&id) {
+        let Some(object) = self.objects.get(&id) else {
             return Some(Status::NotFound);
+        };
+        if !self.may(conn, object.path.as_deref(), Wish::Call(method)) {
+            return Some(Status::PermissionDenied);
         }
         self.forward(conn, id, frame, false);
         None
@@ -344,9 +376,9 @@ impl Broker {
 
     // ubusd_forward_invoke
     fn forward(&mut self, from: Conn, id: u32, frame: &Frame, no_reply: bool) {
-        let (Some(to), Some(caller)) = (
+        let (Some(to), Some((id_of_caller, caller))) = (
             self.objects.get(&id).map(|o| o.conn),
-            self.clients.get(&from).copied(),
+            self.clients.get(&from).cloned(),
         ) else {
             return;
         };
@@ -356,10 +388,10 @@ impl Broker {
         }
         attrs.push(Attr::ObjId(id));
         attrs.extend(frame.attrs.method().map(|m| Attr::Method(m.to_owned())));
-        attrs.push(Attr::User(ROOT.to_owned()));
-        attrs.push(Attr::Group(ROOT.to_owned()));
+        attrs.push(Attr::User(caller.user));
+        attrs.extend(caller.groups.into_iter().next().map(Attr::Group));
         attrs.extend(frame.attrs.data().cloned().map(Attr::Data));
-        self.send(to, MsgType::Invoke, frame.header.seq, caller, attrs);
+        self.send(to, MsgType::Invoke, frame.header.seq, id_of_caller, attrs);
     }
 
     // ubusd_handle_response
@@ -376,7 +408,7 @@ impl Broker {
         let caller = self
             .clients
             .iter()
-            .find(|(_, id)| **id == frame.header.peer)
+            .find(|(_, (id, _))| *id == frame.header.peer)
             .map(|(caller, _)| *caller);
         if let (Some(object), Some(caller)) = (object, caller) {
             let Header { kind, seq, .. } = frame.header;
@@ -394,6 +426,10 @@ impl Broker {
         };
         if object.conn != conn {
             return Status::InvalidArgument;
+        }
+        let path = self.objects.get(&target_id).and_then(|o| o.path.clone());
+        if !self.may(conn, path.as_deref(), Wish::Subscribe) {
+            return Status::NotFound;
         }
         let Some(target) = self.objects.get_mut(&target_id) else {
             return Status::NotFound;
@@ -496,6 +532,9 @@ impl Broker {
         }
         let prefix = pattern.strip_suffix('*');
         let key = prefix.unwrap_or(pattern).to_owned();
+        if !self.may(conn, Some(&key), Wish::Listen) {
+            return Status::PermissionDenied;
+        }
         let at = self.patterns.partition_point(|p| p.key <= key);
         let partial = prefix.is_some();
         self.patterns.insert(
@@ -517,7 +556,7 @@ impl Broker {
         ) else {
             return Status::InvalidArgument;
         };
-        if id.starts_with("ubus.") {
+        if id.starts_with("ubus.") || !self.may(conn, Some(id), Wish::Send) {
             return Status::PermissionDenied;
         }
         self.event(Some(conn), id, data);
