@@ -61,3 +61,36 @@ fn every_direct_dependency_has_its_line() {
     let lines = page.lines().filter(|line| line.starts_with("| `"));
     assert_eq!(lines.count(), names.len(), "a line too many");
 }
+
+/// Every Rust file of the programs, without its tests.
+fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(folder).expect("a folder of the tree") {
+        let path = entry.expect("an entry").path();
+        let name = path.display().to_string();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+            let text = fs::read_to_string(&path).expect("a file of the tree");
+            let own = text.split("#[cfg(test)]\nmod tests {").next();
+            found.push((name, own.unwrap_or_default().to_string()));
+        }
+    }
+}
+
+/// Text from outside cannot become a command where nothing reads commands.
+#[test]
+fn nothing_of_ours_starts_a_shell() {
+    let mut found = Vec::new();
+    sources(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+        &mut found,
+    );
+    assert!(found.len() > 50);
+    let starts = found.iter().filter(|(_, t)| t.contains("Command::new("));
+    assert!(starts.count() >= 2, "programs are started otherwise");
+    for (name, text) in &found {
+        for shell in ["\"sh\"", "\"ash\"", "bin/sh\"", "\"-c\""] {
+            assert!(!text.contains(shell), "{name} has {shell}");
+        }
+    }
+}

@@ -81,3 +81,19 @@ fn raw(notice: &Notice) -> (&'static str, String, Table) {
         Notice::Remark(text) => ("remark", text.clone(), vec![]),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_outside_stays_within_its_line() {
+        let forged = format!("a\r\nERROR fault F1: \u{1b}[2J\u{85}{}", "x".repeat(2000));
+        let (_, line, data) = words(&Notice::Trigger(forged));
+        assert!(line.chars().count() <= LINE);
+        assert!(!line.chars().any(char::is_control), "{line:?}");
+        assert!(line.starts_with("looking: a??ERROR fault F1: ?[2J?xxx"));
+        let told = data.iter().find(|(name, _)| name == "line");
+        assert_eq!(told.map(|(_, v)| v), Some(&Value::String(line)));
+    }
+}

@@ -36,6 +36,44 @@ def fill(command):
     return command.replace("TARGET=...", "TARGET=mips-unknown-linux-musl").replace("…", "")
 
 
+class ThreatModel(unittest.TestCase):
+    """Each line of the threat model names what shows it, and that is there."""
+
+    TEXT = (ROOT / "docs/threat-model.md").read_text()
+
+    def test_each_line_of_the_table_has_a_test(self):
+        head = "| who | what they could gain | what stops them | shown by |"
+        lines = self.TEXT[self.TEXT.index(head):].splitlines()[2:]
+        rows = [line for line in lines[:lines.index("")] if line.startswith("|")]
+        self.assertGreaterEqual(len(rows), 20)
+        for row in rows:
+            shown = row.rstrip(" |").rsplit(" | ", 1)[1]
+            self.assertRegex(shown, r"^`[^`]+::[^`]+`(, `[^`]+::[^`]+`)*$", row)
+
+    def test_what_is_named_is_there(self):
+        named = set(re.findall(r"`([\w./-]+)::([^`]+)`", self.TEXT))
+        self.assertGreaterEqual(len(named), 40)
+        for place, name in sorted(named):
+            with self.subTest(f"{place}::{name}"):
+                self.assertTrue(self.there(place, name), f"there is no {name} in {place}")
+
+    @staticmethod
+    def there(place, name):
+        if place == "lab":
+            texts = [path.read_text() for path in (ROOT / "lab").glob("*.py")]
+            return any(f"def {name}(world" in text for text in texts) and any(f".{name}," in text for text in texts)
+        if place == "fuzz":
+            return f'("{name}",' in (ROOT / "src/hostile.rs").read_text()
+        text = (ROOT / place).read_text() if (ROOT / place).is_file() else ""
+        if place.endswith(".rs"):
+            return re.search(rf"\bfn {name}\(", text) is not None
+        return name in text
+
+    def test_a_name_that_is_not_there_is_noticed(self):
+        for place, name in (("lab", "no_such"), ("fuzz", "none"), ("tests/cli.rs", "no_such"), ("no/such.rs", "x")):
+            self.assertFalse(self.there(place, name), place)
+
+
 class Documents(unittest.TestCase):
     def setUp(self):
         self.commands = documented.commands(ROOT)
