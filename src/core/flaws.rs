@@ -118,6 +118,11 @@ impl Clues {
         }
     }
 
+    /// A large packet has passed.
+    pub fn large_passed(&self) -> bool {
+        matches!(self.large, Some(Ok(())))
+    }
+
     pub fn large(&mut self, result: &Result<(), String>) {
         self.large = Some(result.clone());
     }

@@ -1,6 +1,6 @@
 //! The control connection and its server: stuck, silent, down, and a new public address.
 
-use tailover::core::Action;
+use tailover::core::{Action, Notice};
 
 use crate::world::{policy, Fault, World, MS, S};
 use crate::{named, restarts, settled};
@@ -200,4 +200,24 @@ fn flows_that_end_where_large_packets_are_lost_are_made_anew_elsewhere() {
     let mut first = first.skip_while(|a| matches!(a, Action::Nudge));
     assert!(matches!(first.next(), Some(Action::Steer(..))));
     assert_eq!(restarts(&w), 0);
+}
+
+#[test]
+fn stuck_control_is_renewed_at_once_whatever_a_dead_uplink_does() {
+    let mut w = settled();
+    w.inject(Fault::Dark {
+        uplink: 1,
+        told: Some(500),
+    });
+    w.run(400 * S);
+    w.stubborn = true;
+    w.cut_control();
+    w.run(90 * S);
+    let asked = |(_, n): &&(_, Notice)| matches!(n, Notice::Trigger(t) if t.contains("offline"));
+    let looked = w.notices.iter().find(asked).map(|(at, _)| *at);
+    let renewed = w.cures().next().map(|a| (a.at, a.action.clone()));
+    let (at, action) = renewed.expect("an act");
+    assert_eq!(action, Action::Renew);
+    let took = at - looked.expect("a look");
+    assert!(took < 500 * MS, "{took:?} after the look that showed it");
 }

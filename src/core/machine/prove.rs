@@ -175,24 +175,25 @@ impl Core {
         let stuck = |f: &Fault| matches!(f, Fault::StuckControl { .. });
         let alone = faults.iter().filter(|f| f.curable()).all(stuck);
         let moved = self.k.standing(Purpose::Control).stale.is_some();
-        alone && !moved && self.gathers(now, since)
+        let elsewhere = || self.k.hindrance().is_some() && self.others_are_asked(now, since);
+        alone && !moved && (self.ways_are_asked(now, since) || elsewhere())
     }
 
-    /// True while a full round may still tell of a flaw, or that there is none.
-    fn gathers(&self, now: Time, since: Time) -> bool {
+    /// True while another uplink may be found sound.
+    fn others_are_asked(&self, now: Time, since: Time) -> bool {
         let in_time = now.saturating_sub(since) < self.policy.probe_timeout * 2;
         in_time && self.k.verdicts.values().any(Judgement::gathering)
     }
 
-    /// True while a full round over the ways in use may still tell of a flaw. What the control server
-    /// answered must not grow old by waiting.
+    /// True while a full round over the ways in use may still tell that large packets are lost. What the
+    /// control server answered must not grow old by waiting.
     fn ways_are_asked(&self, now: Time, since: Time) -> bool {
-        let gathering = |f: Family| {
+        let doubtful = |f: Family| {
             let uplink = self.k.path_uplink(f);
             let judgement = uplink.and_then(|u| self.k.verdict(&u.name, f));
-            judgement.is_some_and(Judgement::gathering)
+            judgement.is_some_and(Judgement::may_lose_large)
         };
-        now.saturating_sub(since) < CONTROL_FRESH * 4 / 5 && Family::BOTH.into_iter().any(gathering)
+        now.saturating_sub(since) < CONTROL_FRESH * 4 / 5 && Family::BOTH.into_iter().any(doubtful)
     }
 
     /// Brings the verdict on a path forward when its uplink was called down, or a sign has had it
@@ -322,27 +323,29 @@ impl Core {
                 self.tell(Notice::Waiting(why));
                 self.restart(moment, since, &faults);
             }
-            Next::AwaitControl => {
-                let names = faults.iter().find_map(|f| match f {
-                    Fault::NamesDead { why } => Some(why.clone()),
-                    _ => None,
-                });
-                let failed = self.k.control_failure(since).or(names);
-                let flaw = self.k.hindrance();
-                if failed.is_none() && flaw.is_some() && self.gathers(now, since) {
-                    // Another way may be found sound.
-                    return;
-                }
-                let failed = failed.or(flaw);
-                if failed.is_some() || self.rounds_over() {
-                    let why = failed.unwrap_or_else(|| "no answer yet".into());
-                    self.rest(
-                        now,
-                        format!("the control server has to answer first ({why})"),
-                    );
-                }
-            }
+            Next::AwaitControl => self.await_control(now, since, &faults),
             Next::Nothing(why) => self.rest(now, why),
+        }
+    }
+
+    /// A cure would fit, but control cannot be made anew yet.
+    fn await_control(&mut self, now: Time, since: Time, faults: &[Fault]) {
+        let names = faults.iter().find_map(|f| match f {
+            Fault::NamesDead { why } => Some(why.clone()),
+            _ => None,
+        });
+        let failed = self.k.control_failure(since).or(names);
+        let flaw = self.k.hindrance();
+        if failed.is_none() && flaw.is_some() && self.others_are_asked(now, since) {
+            return;
+        }
+        let failed = failed.or(flaw);
+        if failed.is_some() || self.rounds_over() {
+            let why = failed.unwrap_or_else(|| "no answer yet".into());
+            self.rest(
+                now,
+                format!("the control server has to answer first ({why})"),
+            );
         }
     }
 

@@ -171,6 +171,11 @@ impl Judgement {
         self.clues.is_some()
     }
 
+    /// True while a full round runs in which no large packet has passed yet.
+    pub fn may_lose_large(&self) -> bool {
+        self.clues.as_ref().is_some_and(|(_, c)| !c.large_passed())
+    }
+
     /// True while a round runs in which the control server is asked.
     pub fn bursting(&self) -> bool {
         self.round.as_ref().is_some_and(|r| r.burst)
