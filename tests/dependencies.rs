@@ -69,7 +69,7 @@ fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
         let name = path.display().to_string();
         if path.is_dir() {
             sources(&path, found);
-        } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+        } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") {
             let text = fs::read_to_string(&path).expect("a file of the tree");
             let own = text.split("#[cfg(test)]\nmod tests {").next();
             found.push((name, own.unwrap_or_default().to_string()));
