@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn text_from_outside_stays_within_its_line() {
-        let forged = format!("a\r\nERROR fault F1: \u{1b}[2J\u{85}{}", "x".repeat(2000));
+        let forged = "a\r\nERROR fault F1: \u{1b}[2J\u{85}".to_string() + &"x".repeat(2000);
         let (_, line, data) = words(&Notice::Trigger(forged));
         assert!(line.chars().count() <= LINE);
         assert!(!line.chars().any(char::is_control), "{line:?}");
