@@ -149,6 +149,62 @@ fn a_drip_feeding_server_ends_at_the_time_out() {
     thread.join().expect("the server");
 }
 
+/// What a server does that begins so and then says the same again until the client has gone.
+fn without_end(begin: &'static str, again: &'static str) -> Result<Response, FetchError> {
+    let listener = TcpListener::bind((LOOPBACK, 0)).expect("a loopback listener");
+    let address = listener.local_addr().expect("its address");
+    let thread = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        read_request(&mut stream);
+        let again = again.repeat(1 + 4096 / again.len());
+        let mut sent = stream.write_all(begin.as_bytes());
+        while sent.is_ok() {
+            sent = stream.write_all(again.as_bytes());
+        }
+    });
+    let mut request = Request::get(format!("http://{address}/"));
+    // Far longer than the bound takes: what ends the request is the bound.
+    request.timeout = Duration::from_secs(60);
+    let result = get(request);
+    thread.join().expect("the server");
+    result
+}
+
+#[test]
+fn an_endless_body_ends_at_the_bound_however_it_is_framed() {
+    let bound = Request::get("").body_limit;
+    for (begin, again) in [
+        ("HTTP/1.1 200 OK\r\n\r\n", "x"),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n",
+            "x",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "1\r\nx\r\n",
+        ),
+    ] {
+        let told = without_end(begin, again);
+        assert_eq!(told, Err(FetchError::TooBig(bound)), "{begin}");
+    }
+}
+
+#[test]
+fn an_endless_header_ends_at_a_bound_too() {
+    for (begin, again) in [
+        ("HTTP/1.1 200 OK\r\n", "X-More: and more\r\n"),
+        ("HTTP/1.1 200 OK\r\nX-Long: ", "x"),
+        ("HTTP/1.1 200 ", "OK"),
+        ("", "HTTP/1.1 100 Continue\r\n\r\n"),
+    ] {
+        let told = without_end(begin, again);
+        assert!(
+            matches!(told, Err(FetchError::Http(_) | FetchError::TooBig(_))),
+            "{begin}{again}: {told:?}"
+        );
+    }
+}
+
 #[test]
 fn a_refused_connection_and_an_unknown_name_are_told_apart() {
     let listener = TcpListener::bind((LOOPBACK, 0)).expect("a loopback listener");
@@ -358,6 +414,35 @@ mod tls {
             ask(address, NAME, CertCheck::Sha256(pin)),
             Ok("secret".into())
         );
+    }
+
+    /// How often it is asked at all, and how: a TLS record of a handshake begins with 22.
+    #[test]
+    fn what_fails_by_tls_is_not_asked_again_without() {
+        let listener = TcpListener::bind((LOOPBACK, 0)).expect("a loopback listener");
+        let address = listener.local_addr().expect("its address");
+        let thread = std::thread::spawn(move || {
+            let mut first = Vec::new();
+            loop {
+                let (mut stream, _) = listener.accept().expect("a connection");
+                let mut byte = [0];
+                stream.read_exact(&mut byte).expect("a first byte");
+                if byte[0] == b'.' {
+                    return first;
+                }
+                first.push(byte[0]);
+                // A fatal alert: handshake_failure.
+                let _ = stream.write_all(&[21, 3, 3, 0, 2, 2, 40]);
+                let _ = stream.read_to_end(&mut Vec::new());
+            }
+        });
+        match ask(address, NAME, CertCheck::Host) {
+            Err(FetchError::Tls(_)) => {}
+            other => panic!("{other:?}"),
+        }
+        let mut last = std::net::TcpStream::connect(address).expect("the test's own connection");
+        last.write_all(b".").expect("its mark");
+        assert_eq!(thread.join().expect("the server"), [22]);
     }
 
     #[test]

@@ -21,6 +21,11 @@ use super::socket::Egress;
 
 /// ureq's buffers each way. A probe's answer is small, and so is our memory.
 const BUFFER: usize = 8 * 1024;
+/// What an answer may have beside its body: its header, and interim answers (100 Continue), of
+/// which ureq reads any number.
+const BESIDE_BODY: u64 = 64 * 1024;
+/// As much as a body can grow by its framing: chunks of one byte take six.
+const FRAMING: u64 = 8;
 
 /// Looks a name up. In the order the resolver prefers.
 pub fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {
@@ -47,6 +52,10 @@ pub fn fetch(request: &Request) -> Result<Response, FetchError> {
         certificate: request.certificate.clone(),
         ca_file: request.ca_file.clone(),
         deadline,
+        answer_limit: request
+            .body_limit
+            .saturating_mul(FRAMING)
+            .saturating_add(BESIDE_BODY),
     };
     let agent = ureq::Agent::with_parts(config, way.clone(), way);
     let response = match request.method {
@@ -140,6 +149,8 @@ struct Way {
     #[cfg_attr(not(feature = "tls"), allow(dead_code))]
     ca_file: Option<PathBuf>,
     deadline: Instant,
+    /// How long an answer may be, with its header and framing.
+    answer_limit: u64,
 }
 
 impl Way {
@@ -228,6 +239,8 @@ impl Connector<()> for Way {
         Ok(Some(Wire {
             stream,
             buffers: LazyBuffers::new(BUFFER, BUFFER),
+            limit: self.answer_limit,
+            taken: 0,
         }))
     }
 }
@@ -298,6 +311,9 @@ enum Stream {
 struct Wire {
     stream: Stream,
     buffers: LazyBuffers,
+    /// How much is read at most, all in all.
+    limit: u64,
+    taken: u64,
 }
 
 impl fmt::Debug for Wire {
@@ -334,6 +350,10 @@ impl Transport for Wire {
             },
         };
         let amount = read.map_err(|e| own(broken(&e)))?;
+        self.taken = self.taken.saturating_add(amount as u64);
+        if self.taken > self.limit {
+            return Err(own(FetchError::TooBig(self.limit)));
+        }
         self.buffers.input_appended(amount);
         Ok(amount > 0)
     }

@@ -1,5 +1,6 @@
 """Every command that the documents show has a test that runs it, or a reason why none can."""
 
+import json
 import re
 import subprocess
 import sys
@@ -56,6 +57,16 @@ class ThreatModel(unittest.TestCase):
         for place, name in sorted(named):
             with self.subTest(f"{place}::{name}"):
                 self.assertTrue(self.there(place, name), f"there is no {name} in {place}")
+
+    def test_the_capabilities_of_the_page_are_those_that_procd_gives(self):
+        head = "| capability | for | without it |"
+        lines = self.TEXT[self.TEXT.index(head):].splitlines()[2:]
+        named = sorted(line.split(" | ", 1)[0].strip("| ") for line in lines[:lines.index("")])
+        given = json.loads((INIT.parents[1] / "capabilities/tailover.json").read_text())
+        self.assertEqual(given.pop("ambient"), [])
+        self.assertEqual(set(given), {"bounding", "effective", "permitted", "inheritable"})
+        for kind, rights in given.items():
+            self.assertEqual(sorted(rights), named, kind)
 
     @staticmethod
     def there(place, name):
