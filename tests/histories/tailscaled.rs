@@ -2,9 +2,9 @@
 
 use tailover::core::ladder::Allowed;
 use tailover::core::tailnet::Respawn;
-use tailover::core::{Action, Notice, Stage};
+use tailover::core::{Action, Event, Notice, Stage};
 
-use crate::world::{policy, Fault, Hung, World, S};
+use crate::world::{policy, Fault, Hung, World, MS, S};
 use crate::{named, restarts, settled};
 
 #[test]
@@ -233,5 +233,28 @@ fn after_a_time_in_which_the_daemon_did_not_run_it_looks_before_it_restarts_tail
         w.run(60 * S);
         assert_eq!(restarts(&w), 0, "stalled {seconds} s after its end");
         assert!(w.well() && w.broken.is_empty(), "{:?}", w.broken);
+    }
+}
+
+#[test]
+fn what_was_lost_is_looked_at_again_before_it_is_mended_again() {
+    for phase in 0..120 {
+        let mut w = settled();
+        w.mending_fails = true;
+        // No restart comes in between.
+        w.inject(Fault::Control { up: false });
+        w.inject(Fault::Lose { mendable: true });
+        w.run(S * (60 + 3 * phase));
+        // Somebody else puts it back, and only then an event comes.
+        w.make_whole();
+        w.run(MS * 1500);
+        let mends = w.count(|a| *a == Action::Mend);
+        w.tell(Event::Up {
+            interface: "wanb".into(),
+            source: "mwan3".into(),
+        });
+        w.run(S * 5);
+        let again = w.count(|a| *a == Action::Mend) - mends;
+        assert_eq!(again, 0, "{phase}: {:?}", w.core.stage());
     }
 }

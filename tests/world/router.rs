@@ -187,7 +187,7 @@ impl World {
         self.note_life();
     }
 
-    pub(super) fn make_whole(&mut self) {
+    pub fn make_whole(&mut self) {
         self.chains_lost = false;
         if self.lost.take().is_some() {
             self.whole_since = Some(self.now);

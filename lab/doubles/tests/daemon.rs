@@ -40,11 +40,18 @@ fn hotplug_hands_over_action_interface_device_and_firstconnect() {
                 ("FIRSTCONNECT", first),
             ]);
             let child = command.spawn().expect("the binary runs");
-            let call = loop {
-                if let Happening::Call(call) = happened.recv().await.expect("a happening") {
-                    break call;
+            let call = async {
+                loop {
+                    if let Happening::Call(call) = happened.recv().await.expect("a happening") {
+                        break call;
+                    }
                 }
             };
+            let never = async {
+                smol::Timer::after(PATIENCE).await;
+                panic!("the event did not come");
+            };
+            let call = smol::future::or(call, never).await;
             assert_eq!(call.method, "event");
             let said = ["action", "interface", "device", "firstconnect"].map(|name| {
                 call.data

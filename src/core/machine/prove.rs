@@ -148,7 +148,9 @@ impl Core {
         let none = ladder::Tried::default();
         let tried = self.episode.as_ref().map_or(&none, |e| &e.tried);
         let working = mended.any(|a| a.at + Cure::Mend.patience() > now);
-        (!working && ladder::mends(&faults, &self.policy.allowed, tried)).then_some(faults)
+        // What an earlier look has shown may be there again.
+        let seen = self.k.tailnet_read.is_some_and(|t| t >= since);
+        (seen && !working && ladder::mends(&faults, &self.policy.allowed, tried)).then_some(faults)
     }
 
     /// A control server that was down, while it is open whether it still is: a datagram is answered,
