@@ -27,6 +27,8 @@ fn hotplug_hands_over_action_interface_device_and_firstconnect() {
         executor.spawn(client.run()).detach();
         let event = ["action", "interface", "device", "firstconnect"].map(|n| (n, Type::String));
         let methods = vec![Method::new("event", &event)];
+        // Before, an object is only kept for the time when there is a connection.
+        assert!(matches!(happened.recv().await, Ok(Happening::Up)));
         handle
             .add_object("tailover", methods)
             .await
