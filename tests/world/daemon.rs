@@ -23,6 +23,8 @@ impl World {
             let left = self.steering[family.at_index()].clone();
             let device = |hop: &Hop| hop.device.clone();
             let (to, keep) = (left.to.as_ref().map(device), left.keep.as_ref().map(device));
+            // What was ordered and not done is known to nobody.
+            self.ordered[family.at_index()].clone_from(&to);
             if to.is_some() || keep.is_some() {
                 self.step(Input::Adopt { family, to, keep });
             }
