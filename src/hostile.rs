@@ -26,7 +26,7 @@ pub const TARGETS: [Target; 13] = [
     ("netlink", netlink),
     ("proc", proc),
     ("hotplug", cli::hotplug_hostile),
-    ("history", daemon::journal_hostile),
+    ("history", daemon::hostile),
     ("worker", net::worker::hostile),
 ];
 

@@ -16,21 +16,19 @@
     )
 )]
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{json, Value};
 
+use super::lines::{append, named, read, replace, trim};
 use super::moment::Moment;
 
 /// Episodes that are told, and lines at which the older ones are dropped.
 const KEPT: usize = 64;
 const LINES: usize = 2 * KEPT;
-
-/// An episode is bounded by 32 faults and 32 acts; a line that is longer than this is none.
-const LINE: usize = 64 * 1024;
 
 /// The copy is written this often at most, besides at the end: it lies on flash.
 const COPY_EVERY: Duration = Duration::from_secs(6 * 3600);
@@ -99,14 +97,7 @@ impl Journal {
             map.insert("uptime".into(), json!(began.uptime));
             map.insert("time".into(), json!(began.time));
         }
-        let mut line = episode.to_string();
-        line.push('\n');
-        let write = || -> io::Result<()> {
-            let mut options = OpenOptions::new();
-            let mut file = options.append(true).create(true).open(&self.file)?;
-            file.write_all(line.as_bytes())
-        };
-        write().map_err(named(&self.file))?;
+        append(&self.file, episode.to_string())?;
         self.fresh = true;
         self.lines = self.lines.saturating_add(1);
         match self.lines > LINES {
@@ -143,16 +134,7 @@ impl Journal {
 
     /// Reads the file once, and drops the oldest lines when there are many, and a torn last one.
     fn trim(&mut self) -> io::Result<()> {
-        let (lines, whole) = match read(&self.file) {
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
-            read => read.map_err(named(&self.file))?,
-        };
-        self.lines = lines.len();
-        if self.lines > LINES || !whole {
-            let newest = lines.len().saturating_sub(KEPT);
-            replace(&self.file, lines.get(newest..).unwrap_or_default())?;
-            self.lines = lines.len().saturating_sub(newest);
-        }
+        self.lines = trim(&self.file, LINES, KEPT)?.len();
         Ok(())
     }
 }
@@ -186,68 +168,16 @@ fn since(now: &Moment, episode: &Value) -> Option<f64> {
         .filter(|age| *age >= 0.0)
 }
 
-/// The lines of a file, and whether the last one is whole. What is no text, too long or torn is left
-/// out; of a file without an end only so much is read.
-pub(super) fn read(path: &Path) -> io::Result<(Vec<String>, bool)> {
-    lines_of(File::open(path)?)
-}
-
-fn lines_of(file: impl Read) -> io::Result<(Vec<String>, bool)> {
-    let mut lines = Vec::new();
-    let mut whole = true;
-    let mut file = BufReader::new(file.take((2 * LINES * LINE) as u64));
-    let mut bytes = Vec::new();
-    while file.read_until(b'\n', &mut bytes)? > 0 {
-        whole = bytes.pop() == Some(b'\n');
-        match std::str::from_utf8(&bytes) {
-            Ok(line) if whole && line.len() <= LINE => lines.push(line.to_string()),
-            _ => {}
-        }
-        bytes.clear();
-    }
-    Ok((lines, whole))
-}
-
-/// Puts these lines in a file's place: it has all of them or those of before.
-pub(super) fn replace(path: &Path, lines: &[String]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        let mut file = File::create(&new)?;
-        for line in lines {
-            file.write_all(line.as_bytes())?;
-            file.write_all(b"\n")?;
-        }
-        file.sync_all()?;
-        fs::rename(&new, path)
-    };
-    write().map_err(named(path))
-}
-
-/// Says which file it was.
-pub(super) fn named(path: &Path) -> impl Fn(io::Error) -> io::Error + '_ {
-    |e| io::Error::new(e.kind(), format!("{}: {e}", path.display()))
-}
-
-/// Reads bytes of anybody's, for `crate::hostile`.
+/// Reads lines of anybody's, for `crate::hostile`.
 #[cfg(any(test, feature = "hostile"))]
-pub(crate) fn hostile(bytes: &[u8]) {
-    let (lines, _) = lines_of(bytes).unwrap_or_default();
-    assert!(lines.iter().all(|line| line.len() <= LINE));
-    assert!(earlier(&lines, "this").len() <= KEPT);
-    super::restarts::ages(&lines);
+pub(super) fn hostile(lines: &[String]) {
+    assert!(earlier(lines, "this").len() <= KEPT);
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::lines::{folder, LINE};
     use super::*;
-
-    /// A folder of the test's own, empty.
-    fn folder(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("tailover-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(&dir).expect("a folder");
-        dir
-    }
 
     fn episode(n: u64, ago: f64) -> Value {
         json!({ "trigger": format!("episode {n}"), "began_ago": ago })

@@ -4,14 +4,12 @@ mod act;
 mod hear;
 mod hooks;
 mod journal;
+mod lines;
 mod listen;
 mod look;
 mod moment;
 mod restarts;
 mod words;
-
-#[cfg(any(test, feature = "hostile"))]
-pub(crate) use journal::hostile as journal_hostile;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -517,4 +515,13 @@ impl Daemon {
             None => said.await,
         }
     }
+}
+
+/// Reads the files of an earlier run, of whatever bytes, for `crate::hostile`.
+#[cfg(any(test, feature = "hostile"))]
+pub(crate) fn hostile(bytes: &[u8]) {
+    let (lines, _) = lines::of(bytes).unwrap_or_default();
+    assert!(lines.iter().all(|line| line.len() <= lines::LINE));
+    journal::hostile(&lines);
+    restarts::ages(&lines);
 }

@@ -15,12 +15,11 @@
     )
 )]
 
-use std::fs::OpenOptions;
-use std::io::{self, ErrorKind, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::journal::{named, read, replace};
+use super::lines::{append, trim};
 use super::moment::Moment;
 
 /// The file's name in `state_dir`.
@@ -34,17 +33,7 @@ const KEPT: usize = 32;
 /// # Errors
 /// Says what cannot be read or written.
 pub fn earlier(dir: &Path) -> io::Result<Vec<Duration>> {
-    let file = place(dir);
-    let (lines, whole) = match read(&file) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        read => read.map_err(named(&file))?,
-    };
-    let newest = lines.get(lines.len().saturating_sub(KEPT)..);
-    let newest = newest.unwrap_or_default();
-    if newest.len() < lines.len() || !whole {
-        replace(&file, newest)?;
-    }
-    Ok(ages(newest))
+    Ok(ages(&trim(&place(dir), KEPT, KEPT)?))
 }
 
 /// The ages of those of this boot.
@@ -63,15 +52,8 @@ pub(super) fn ages(lines: &[String]) -> Vec<Duration> {
 /// # Errors
 /// Says what cannot be written. The run that orders it counts it all the same.
 pub fn note(dir: &Path) -> io::Result<()> {
-    let file = place(dir);
     let now = Moment::of_now();
-    let line = format!("{} {:.2}\n", now.boot, now.uptime);
-    let write = || -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        let mut file = options.append(true).create(true).open(&file)?;
-        file.write_all(line.as_bytes())
-    };
-    write().map_err(named(&file))
+    append(&place(dir), format!("{} {:.2}", now.boot, now.uptime))
 }
 
 fn place(dir: &Path) -> PathBuf {
@@ -80,15 +62,9 @@ fn place(dir: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use super::super::lines::folder;
     use super::*;
     use std::fs;
-
-    fn folder(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("tailover-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(&dir).expect("a folder");
-        dir
-    }
 
     #[test]
     fn the_next_run_knows_how_long_ago_each_was() {
