@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use tailover::core::budget::Limits;
-use tailover::core::ladder::Allowed;
+use tailover::config::Settings;
 use tailover::core::signs::{Heard, Pulse, Resending, Traffic};
 use tailover::core::tailnet::{Api, Backend, Flow, Purpose, Tailnet};
 use tailover::core::{
-    Action, By, Core, Effort, Event, Family, Finding, Input, Look, Moment, Notice, Policy, Route,
-    Scope, Uplink, Way,
+    Action, By, Core, Effort, Event, Family, Finding, Input, Look, Moment, Notice, Route, Scope,
+    Uplink, Way,
 };
+use tailover::daemon;
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
@@ -120,19 +120,7 @@ struct Month {
 
 impl Month {
     fn new(seed: u64, in_use: bool) -> Month {
-        let policy = Policy {
-            allowed: Allowed::ALL,
-            limits: Limits {
-                min: 60 * S,
-                max: 3600 * S,
-                per_hour: 3,
-            },
-            hold: 30 * S,
-            settle: 200 * MS,
-            interval: 30 * S,
-            other_interval: 300 * S,
-            probe_timeout: 2 * S,
-        };
+        let policy = daemon::policy(&Settings::default());
         let traffic = |device: &str| Traffic {
             device: device.into(),
             ..Traffic::default()

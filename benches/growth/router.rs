@@ -6,14 +6,13 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use tailover::core::budget::Limits;
-use tailover::core::ladder::Allowed;
+use tailover::config::Settings;
 use tailover::core::signs::{Pulse, Traffic};
 use tailover::core::tailnet::{Api, Backend, Flow, Purpose, Tailnet};
 use tailover::core::{
-    Action, By, Core, Event, Family, Finding, Input, Look, Moment, Policy, Route, Scope, Uplink,
-    Way,
+    Action, By, Core, Event, Family, Finding, Input, Look, Moment, Route, Scope, Uplink, Way,
 };
+use tailover::daemon;
 
 const S: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -45,19 +44,7 @@ fn address(uplink: u8) -> IpAddr {
 impl Router {
     /// A router whose uplinks are all open, looked at and found well.
     pub fn settled(uplinks: u8) -> Router {
-        let policy = Policy {
-            allowed: Allowed::ALL,
-            limits: Limits {
-                min: 60 * S,
-                max: 3600 * S,
-                per_hour: 3,
-            },
-            hold: 30 * S,
-            settle: 200 * MS,
-            interval: 30 * S,
-            other_interval: 300 * S,
-            probe_timeout: 2 * S,
-        };
+        let policy = daemon::policy(&Settings::default());
         let uplink = |number: u8| Uplink {
             name: format!("wan{number}"),
             aliases: vec![format!("wan{number}")],
