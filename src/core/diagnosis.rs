@@ -311,11 +311,11 @@ fn pinned(k: &Knowledge, now: Time, family: Family, since: Time) -> Option<Fault
 /// What keeps control from being made anew over an open way, where it has to be made anew. A control
 /// connection of before may live on there for long, and is let alone.
 fn hindered(k: &Knowledge, now: Time, family: Family, since: Time) -> Option<String> {
+    let flaw = k.way_flaws(family).hinders()?;
     let control = k.standing(Purpose::Control);
     let lost = control.fresh == 0 && (control.stale.is_some() || control.unheard.is_some());
     let missed = lost || offline_for(k, now).is_some();
-    let open = k.path_is_open(family, since);
-    k.way_flaws(family).hinders().filter(|_| missed && open)
+    (missed && k.path_is_open(family, since)).then_some(flaw)
 }
 
 /// Fresh flows pass, old ones are held where nothing answers. A moved mark passes by what holds them,

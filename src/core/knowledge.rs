@@ -217,17 +217,14 @@ impl Knowledge {
     /// Judgements of the paths and of the uplinks they use.
     fn path_judgements(&self) -> impl Iterator<Item = &Judgement> {
         Family::BOTH.into_iter().flat_map(move |f| {
-            let uplink = self.path_uplink(f).and_then(|u| self.verdict(&u.name, f));
-            std::iter::once(&self.path(f).judgement).chain(uplink)
+            std::iter::once(&self.path(f).judgement).chain(self.uplink_in_use(f))
         })
     }
 
     /// What full rounds showed of the way that the path of `family` takes: of its uplink, where
     /// that is known to be open, because more is asked over it; else of the path itself.
     pub fn way_flaws(&self, family: Family) -> &Flaws {
-        let uplink = self.path_uplink(family);
-        let judgement = uplink.and_then(|u| self.verdict(&u.name, family));
-        match judgement.filter(|j| j.verdict.is_open()) {
+        match self.uplink_in_use(family).filter(|j| j.verdict.is_open()) {
             Some(j) => &j.flaws,
             None => &self.path(family).judgement.flaws,
         }
@@ -242,6 +239,11 @@ impl Knowledge {
     pub fn path_uplink(&self, family: Family) -> Option<&Uplink> {
         let route = self.path(family).route.as_ref()?;
         self.uplinks.iter().find(|u| u.device == route.device)
+    }
+
+    /// What is known of that uplink.
+    pub fn uplink_in_use(&self, family: Family) -> Option<&Judgement> {
+        self.verdict(&self.path_uplink(family)?.name, family)
     }
 
     /// Old flows of `family` that a mark leads by an uplink which is dead since.

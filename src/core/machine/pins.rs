@@ -47,7 +47,7 @@ impl Core {
         let fresh = |j: &Judgement| j.judged_at.filter(|t| *t >= oldest);
         Family::BOTH.into_iter().find_map(|f| {
             let path = &self.k.path(f).judgement;
-            let uplink = self.k.verdict(&self.k.path_uplink(f)?.name, f)?;
+            let uplink = self.k.uplink_in_use(f)?;
             if path.verdict != Verdict::Open || !uplink.shut_since(oldest) {
                 return None;
             }

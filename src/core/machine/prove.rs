@@ -191,9 +191,8 @@ impl Core {
     /// control server answered must not grow old by waiting.
     fn ways_are_asked(&self, now: Time, since: Time) -> bool {
         let doubtful = |f: Family| {
-            let uplink = self.k.path_uplink(f);
-            let judgement = uplink.and_then(|u| self.k.verdict(&u.name, f));
-            judgement.is_some_and(Judgement::may_lose_large)
+            let uplink = self.k.uplink_in_use(f);
+            uplink.is_some_and(Judgement::may_lose_large)
         };
         now.saturating_sub(since) < CONTROL_FRESH * 4 / 5 && Family::BOTH.into_iter().any(doubtful)
     }
@@ -311,11 +310,9 @@ impl Core {
                 // A restart while control is down ends a tailnet that still works (measured), so
                 // its answer must be of just now.
                 let lately = now.saturating_sub(CONTROL_FRESH);
-                if daemon {
-                    self.restart(moment, since, &faults);
-                } else if !self.k.control_within_reach(lately) {
+                if !daemon && !self.k.control_within_reach(lately) {
                     self.prove(now, Origin::Tailscaled, "before a restart".into());
-                } else if !self.ways_are_asked(now, since) {
+                } else if daemon || !self.ways_are_asked(now, since) {
                     // Started anew where no handshake comes to its end, it would have no tailnet at all.
                     self.restart(moment, since, &faults);
                 }

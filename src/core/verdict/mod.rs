@@ -277,8 +277,7 @@ impl Judgement {
             }
             Finding::NoWay(why) if current => {
                 // Nothing was sent, so nothing more comes of it.
-                self.round = None;
-                self.clues = None;
+                self.abandon();
                 return self.rule(now, Verdict::Unknown, why.clone());
             }
             Finding::Over => {
