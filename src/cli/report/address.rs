@@ -2,8 +2,6 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::scrub::span;
-
 /// The first address in a word: where it begins and ends, and its kind.
 pub(super) fn address(word: &str) -> Option<(usize, usize, &'static str)> {
     let part = |b: u8| b.is_ascii_alphanumeric() || b == b':' || b == b'.';
@@ -21,10 +19,7 @@ pub(super) fn address(word: &str) -> Option<(usize, usize, &'static str)> {
             continue;
         }
         let rest = word.get(from..)?;
-        let run = from
-            + span(rest, |b| {
-                b.is_ascii_alphanumeric() || b == b':' || b == b'.'
-            });
+        let run = from + rest.bytes().take_while(|b| part(*b)).count();
         for to in (from + 2..=run).rev().filter(|to| edge(*to)) {
             let piece = word.get(from..to).unwrap_or_default().trim_end_matches('.');
             if let Some(kind) = kind(piece) {

@@ -242,7 +242,7 @@ impl Scrub {
 }
 
 /// How many bytes at a text's beginning are of a class. No class divides a letter beyond ASCII.
-pub(super) fn span(text: &str, class: fn(u8) -> bool) -> usize {
+fn span(text: &str, class: fn(u8) -> bool) -> usize {
     let bytes = text.as_bytes();
     bytes.iter().position(|b| !class(*b)).unwrap_or(bytes.len())
 }
