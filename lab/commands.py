@@ -131,7 +131,7 @@ def troubles(options):
             failed.append(f"{name} at {moment}")
             _show_log()
         if options.record:
-            record.note("troubles", f"{name} at {moment}", survived=good, said=text)
+            record.note("troubles", f"{name} at {moment}", survived=good, said=text, program=record.program())
     _say(f"{len(pairs)} troubles, {len(failed)} not survived: {', '.join(failed) or 'none'}; seed {world.seed}")
     return 1 if failed else 0
 

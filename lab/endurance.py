@@ -38,7 +38,7 @@ def endurance(world, times=300):
             print(f"endurance: {number} of {times}: {rows[-1]}", flush=True)
     said = _judge(rows)
     if record.asked():
-        record.note("endurance", f"{len(rows)} in a row", count=len(rows), said=said)
+        record.note("endurance", f"{len(rows)} in a row", count=len(rows), said=said, program=record.program())
     return said
 
 

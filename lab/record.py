@@ -6,9 +6,11 @@ import os
 import subprocess
 import time
 
-from .paths import TAILOVER_INSIDE, TREE_INSIDE
+from .paths import TAILOVER_INSIDE, TREE, TREE_INSIDE
 
-_FILE = TREE_INSIDE / "docs/reliability.json"
+# tools/reliability.py and tools/fuzz.py note from outside the sandbox.
+_TREE = TREE_INSIDE if TREE_INSIDE.exists() else TREE
+_FILE = _TREE / "docs/reliability.json"
 
 
 def program():
@@ -21,23 +23,23 @@ def asked():
     return os.environ.get("LAB_RECORD") == "1"
 
 
+def read():
+    """All of it: {kind of run: {name: row}}."""
+    return json.loads(_FILE.read_text()) if _FILE.exists() else {}
+
+
 def noted(key):
     """The rows under that key: a dictionary of dictionaries."""
-    return _read().get(key, {})
+    return read().get(key, {})
 
 
 def note(key, name, **row):
-    """Sets one row; adds the program, the commit it was tested at and the day."""
-    data = _read()
-    commit = subprocess.run(
-        ["git", "-C", TREE_INSIDE, "rev-parse", "--short=7", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
-    row |= {"program": program(), "commit": commit, "day": time.strftime("%Y-%m-%d", time.gmtime())}
+    """Sets one row, with the commit and the day; what others have written meanwhile stays."""
+    words = ["git", "-C", str(_TREE), "rev-parse", "--short=7", "HEAD"]
+    commit = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    row |= {"commit": commit, "day": time.strftime("%Y-%m-%d", time.gmtime())}
+    data = read()
     data.setdefault(key, {})[name] = row
     new = _FILE.with_suffix(".new")
     new.write_text(json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
     new.replace(_FILE)
-
-
-def _read():
-    return json.loads(_FILE.read_text()) if _FILE.exists() else {}

@@ -538,7 +538,7 @@ def killed_at_random(world, times=200):
     wait_until(lambda: not world.router.traces_of_tailover(), WELL_WITHIN, "the end of the steering")
     said = f"{times} kills, well within {seconds(worst)} each time; seed {world.seed}"
     if record.asked():
-        record.note("kills", f"seed {world.seed}", count=times, said=said)
+        record.note("kills", f"seed {world.seed}", count=times, said=said, program=record.program())
     return said
 
 

@@ -5,7 +5,7 @@
 
 Each target (src/hostile.rs) gets so many seconds of its own. A crash, a hang of 5 s, or more than 400 MB of
 memory fails, and names the file with the bytes. --keep adds what reached new code to fuzz/corpus, as small as
-does the same; --record adds seconds and inputs to docs/reliability.json. `seeds` instead of a target writes
+does the same; --record adds CPU seconds and inputs to docs/reliability.json. `seeds` instead of a target writes
 the recordings of the real thing into the corpora.
 """
 
@@ -18,13 +18,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from lab import record  # noqa: E402
+
 CORPUS = ROOT / "fuzz/corpus"
-RECORD = ROOT / "docs/reliability.json"
 FOLDER = ROOT / "target/fuzz"
 # The pass of LLVM that libFuzzer wants. No sanitizer of memory: the crate has no unsafe code.
 FLAGS = ["-Cpasses=sancov-module", "-Cllvm-args=-sanitizer-coverage-level=4",
@@ -67,17 +70,13 @@ def run(program, name, seconds, keep):
     new = FOLDER / "corpus" / name
     for folder in (found, new):
         folder.mkdir(parents=True, exist_ok=True)
-    begun = time.monotonic()
     command = [program, new, CORPUS / name, f"-max_total_time={seconds}", f"-rss_limit_mb={MEMORY_MB}",
                f"-timeout={HANG_S}", f"-max_len={LONGEST}", f"-artifact_prefix={found}/", "-print_final_stats=1",
                "-verbosity=1"]
-    done = subprocess.run(command, env=os.environ | {"HOSTILE": name}, capture_output=True, text=True,
-                          errors="replace")
-    took = time.monotonic() - begun
-    said = done.stdout + done.stderr
-    if done.returncode:
+    code, said, took = timed(command, os.environ | {"HOSTILE": name})
+    if code:
         last = "\n".join(line for line in said.splitlines() if "#" not in line[:1])[-2500:]
-        raise Failed(f"{name}: code {done.returncode}; the bytes are in {found.relative_to(ROOT)}\n{last}")
+        raise Failed(f"{name}: code {code}; the bytes are in {found.relative_to(ROOT)}\n{last}")
     inputs = int(re.search(r"stat::number_of_executed_units:\s*(\d+)", said)[1])
     coverage = re.findall(r"\bcov: (\d+)", said)
     if not coverage or int(coverage[-1]) < 20 or not inputs:
@@ -85,6 +84,16 @@ def run(program, name, seconds, keep):
     if keep:
         minimise(program, name, new)
     return {"seconds": round(took, 1), "inputs": inputs, "reached": int(coverage[-1])}
+
+
+def timed(command, environment):
+    """Runs it: its exit code, what it said, and the seconds of CPU time it took, which a busy machine does not change."""
+    with tempfile.TemporaryFile() as said:
+        child = subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.STDOUT)
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        return child.returncode, said.read().decode(errors="replace"), used.ru_utime + used.ru_stime
 
 
 def minimise(program, name, new):
@@ -111,19 +120,11 @@ def put(name, data):
     (folder / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
 
 
-def note(rows):
+def note(name, row):
     """Adds what was done to what was done before."""
-    data = json.loads(RECORD.read_text()) if RECORD.exists() else {}
-    kept = data.setdefault("fuzz", {})
-    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short=7", "HEAD"], capture_output=True, text=True,
-                            check=True).stdout.strip()
-    for name, row in rows.items():
-        before = kept.get(name, {"seconds": 0, "inputs": 0})
-        kept[name] = {"seconds": round(before["seconds"] + row["seconds"], 1),
-                      "inputs": before["inputs"] + row["inputs"], "reached": row["reached"], "commit": commit}
-    new = RECORD.with_suffix(".new")
-    new.write_text(json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-    new.replace(RECORD)
+    before = record.noted("fuzz").get(name, {"seconds": 0, "inputs": 0})
+    record.note("fuzz", name, seconds=round(before["seconds"] + row["seconds"], 1),
+                inputs=before["inputs"] + row["inputs"], reached=row["reached"])
 
 
 def seeds():
@@ -189,22 +190,22 @@ def main(words):
         raise Failed(f"no such target: {', '.join(sorted(unknown))}; there are {', '.join(targets())}")
     program = build()
     shutil.rmtree(FOLDER / "found", ignore_errors=True)
-    rows, problems = {}, []
+    problems, noting = [], Lock()
 
     def one(name):
         try:
-            rows[name] = run(program, name, options.seconds, options.keep)
+            row = run(program, name, options.seconds, options.keep)
         except Failed as problem:
             problems.append(str(problem))
             return
-        row = rows[name]
-        print(f"fuzz: {name:14} {row['inputs']:>11,} inputs in {row['seconds']:.0f} s, {row['reached']} places reached",
-              flush=True)
+        print(f"fuzz: {name:14} {row['inputs']:>11,} inputs in {row['seconds']:.0f} s of CPU time, "
+              f"{row['reached']} places reached", flush=True)
+        with noting:
+            if options.record:
+                note(name, row)
 
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(one, names))
-    if options.record and rows:
-        note(rows)
     if problems:
         raise Failed("\n".join(problems))
 

@@ -13,7 +13,7 @@ and `day` (YYYY-MM-DD):
                broke no promise; PROGRAM is a hash of what they were built of, SEED the first of them
     mutants    {NAME: {promise, caught, by, after}}: `by` is what the simulation said, `after` the number
                of the week that said it
-    fuzz       {TARGET: {inputs, seconds, reached}}: what tools/fuzz.py gave to a parser
+    fuzz       {TARGET: {inputs, seconds, reached}}: what tools/fuzz.py gave to a parser, in CPU seconds
     troubles   {"TROUBLE at MOMENT": {survived, said, program}}: faults put into a router of the lab
     kills      {"seed SEED": {count, said, program}}: tailover killed so often at a random instant
     endurance  {"COUNT in a row": {count, said, program}}: failovers and failbacks of the lab, one after the other
@@ -27,11 +27,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-RECORD = ROOT / "docs/reliability.json"
+sys.path.insert(0, str(ROOT))
+
+from lab import record  # noqa: E402
+
 PAGE = ROOT / "docs/reliability.md"
 # What the simulation is built of.
 SOURCES = ["src/core", "tests/weeks", "tests/world"]
@@ -43,29 +45,6 @@ ENOUGH = 10_000
 
 class Failed(Exception):
     """What a person has to know; ends the program with code 1."""
-
-
-def read():
-    return json.loads(RECORD.read_text()) if RECORD.exists() else {}
-
-
-def note(key, name, **row):
-    """Sets one row, as lab/record.py does: what others have written meanwhile stays."""
-    data = read()
-    row |= {"commit": commit(), "day": time.strftime("%Y-%m-%d", time.gmtime())}
-    data.setdefault(key, {})[name] = row
-    save(data)
-
-
-def save(data):
-    new = RECORD.with_suffix(".new")
-    new.write_text(json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-    new.replace(RECORD)
-
-
-def commit():
-    words = ["git", "-C", str(ROOT), "rev-parse", "--short=7", "HEAD"]
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def program(root=ROOT):
@@ -130,7 +109,7 @@ def weeks(count):
     binary = build(ROOT, ROOT / "target")
     if binary is None:
         raise Failed("the weeks cannot be built")
-    for first, many in list(missing(read().get("weeks", {}), now, count)):
+    for first, many in list(missing(record.noted("weeks"), now, count)):
         for at in range(first, first + many, CHUNK):
             figures, broken = live(binary, at, min(CHUNK, first + many - at),
                                    int(os.environ.get("WEEKS_THREADS", "2")))
@@ -142,12 +121,12 @@ def weeks(count):
 
 def grow(now, at, figures):
     """Adds a chunk to the row that ends where it begins, or makes a new one."""
-    for name, row in read().get("weeks", {}).items():
+    for name, row in record.noted("weeks").items():
         first = int(name.split()[-1])
         if row["program"] == now and first + row["count"] == at:
             total = {key: round(row[key] + figures[key], 1) for key in figures}
-            return note("weeks", name, program=now, **total)
-    return note("weeks", f"{now} from {at}", program=now, **figures)
+            return record.note("weeks", name, program=now, **total)
+    return record.note("weeks", f"{now} from {at}", program=now, **figures)
 
 
 def mutants(names):
@@ -174,8 +153,8 @@ def mutants(names):
             said = re.search(r"^week (\d+): (.*)$", broken or "", re.MULTILINE)
             by = said.group(2)[:160] if said else "nothing"
             caught = bool(said) and mutant.sign in by
-            note("mutants", mutant.name, promise=mutant.promise, caught=caught, by=by,
-                 after=int(said.group(1)) if said else ENOUGH, what=mutant.what)
+            record.note("mutants", mutant.name, promise=mutant.promise, caught=caught, by=by,
+                        after=int(said.group(1)) if said else ENOUGH, what=mutant.what)
             print(f"{mutant.name}: {'caught' if caught else 'NOT CAUGHT'}: {by}", flush=True)
             if not caught:
                 survived.append(mutant.name)
@@ -313,7 +292,7 @@ def short(text):
 
 
 def check():
-    if not PAGE.exists() or PAGE.read_text() != page(read()):
+    if not PAGE.exists() or PAGE.read_text() != page(record.read()):
         raise Failed("docs/reliability.md is not what docs/reliability.json gives: `tools/reliability.py page`")
 
 
@@ -322,12 +301,12 @@ def main(words):
     match words:
         case ["weeks", count]:
             weeks(int(count))
-            PAGE.write_text(page(read()))
+            PAGE.write_text(page(record.read()))
         case ["mutants", *names]:
             mutants(names)
-            PAGE.write_text(page(read()))
+            PAGE.write_text(page(record.read()))
         case ["page"]:
-            PAGE.write_text(page(read()))
+            PAGE.write_text(page(record.read()))
         case ["check"]:
             check()
         case _:
