@@ -3,10 +3,15 @@
 //! The way of the data is `watch -> core -> cure`: `watch` turns the world into inputs, `core`
 //! decides, `cure` acts. `daemon` joins the three on one thread.
 
-// A number from outside must not become another one.
+// What comes from outside must not end the daemon (a panic aborts it: docs/threat-model.md), and a number must
+// not become another one.
 #![cfg_attr(
     not(test),
     warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
         clippy::cast_possible_truncation,
         clippy::cast_possible_wrap,
         clippy::cast_sign_loss,
@@ -14,16 +19,36 @@
     )
 )]
 
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a command that is run by hand and ends"
+)]
 pub mod cli;
 pub mod config;
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "times of Duration, tables of two; tests/weeks checks every sum"
+)]
 pub mod core;
 pub mod cure;
 pub mod daemon;
 #[cfg(any(test, feature = "hostile"))]
 pub mod hostile;
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "reads the core alone"
+)]
 pub mod metrics;
 pub mod net;
 pub mod tailscale;
 pub mod ubus;
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "reads the core alone"
+)]
 pub mod view;
 pub mod watch;

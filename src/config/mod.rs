@@ -1,16 +1,5 @@
 //! The settings: the text of `/etc/config/tailover` in, typed and checked values out.
 
-// What comes from outside must not end the daemon: a panic aborts it (docs/threat-model.md).
-#![cfg_attr(
-    not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects
-    )
-)]
-
 pub mod options;
 pub mod uci;
 pub mod values;

@@ -41,7 +41,7 @@ pub fn possible() -> bool {
 pub async fn apply(devices: &[String], span: Duration) -> Result<(), String> {
     let script = script(devices, span)?;
     let words = vec![NFT.to_string(), script];
-    match thread::run(LIMIT * 2, move || program::run(&words, LIMIT)).await {
+    match thread::run(LIMIT.saturating_mul(2), move || program::run(&words, LIMIT)).await {
         Ok(result) => result.map_err(|e| format!("nft: {e}")),
         Err(e) => Err(format!("nft: {e}")),
     }

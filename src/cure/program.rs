@@ -55,7 +55,7 @@ impl Said {
             match pipe.read(&mut buffer) {
                 Err(e) if e.kind() == ErrorKind::WouldBlock => break,
                 Ok(n @ 1..) => {
-                    let room = self.most - self.text.len();
+                    let room = self.most.saturating_sub(self.text.len());
                     self.text.extend(buffer.iter().take(n.min(room)));
                 }
                 _ => self.pipe = None,

@@ -86,7 +86,7 @@ async fn order(service: &str, ubus: Option<&Handle>) -> Result<String, String> {
 
 async fn run(words: Vec<String>) -> Result<String, String> {
     let what = words.join(" ");
-    let limit = SCRIPT_LIMIT + Duration::from_secs(1);
+    let limit = SCRIPT_LIMIT.saturating_add(Duration::from_secs(1));
     match thread::run(limit, move || program::run(&words, SCRIPT_LIMIT)).await {
         Ok(Ok(())) => Ok(what),
         Ok(Err(e)) => Err(format!("{what}: {e}")),

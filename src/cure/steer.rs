@@ -60,7 +60,7 @@ impl Place {
         if let Some((table, way)) = keep {
             let addresses = way.addresses.iter().filter(|ip| Family::of(ip) == family);
             for ip in addresses {
-                let mut rule = self.rule(family, self.priority - 1, table);
+                let mut rule = self.rule(family, self.priority.saturating_sub(1), table);
                 rule.from = Some((*ip, if ip.is_ipv4() { 32 } else { 128 }));
                 rules.push(rule);
             }
@@ -70,7 +70,7 @@ impl Place {
             // The slices that a VPN cuts the default into are as good as a default.
             main.suppress_prefixlength = Some(slice_bits(family));
             rules.push(main);
-            rules.push(self.rule(family, self.priority + 1, table));
+            rules.push(self.rule(family, self.priority.saturating_add(1), table));
         }
         rules
     }
@@ -124,7 +124,7 @@ impl<'a> Tables<'a> {
         let Some(oif) = link.map(|l| l.index) else {
             return Ok(None);
         };
-        let mut tables = self.place.table..self.place.table + TABLES;
+        let mut tables = self.place.table..self.place.table.saturating_add(TABLES);
         let own = self.have.iter().find(|r| r.oif == Some(oif));
         let own = own.map(|r| r.table).filter(|t| tables.contains(t));
         let free = || tables.find(|t| !self.have.iter().any(|r| r.table == *t));
@@ -298,8 +298,8 @@ pub fn found(client: &mut Client, place: &Place, family: Family) -> Result<Found
         index.map(|i| client.link(i)).transpose()
     };
     Ok(Found {
-        to: by(place.priority + 1)?.map(|link| link.name),
-        keep: by(place.priority - 1)?.map(|link| link.name),
+        to: by(place.priority.saturating_add(1))?.map(|link| link.name),
+        keep: by(place.priority.saturating_sub(1))?.map(|link| link.name),
     })
 }
 
@@ -308,14 +308,14 @@ pub fn found(client: &mut Client, place: &Place, family: Family) -> Result<Found
 /// # Errors
 /// What the kernel refused.
 pub fn cleanup(client: &mut Client, place: &Place) -> Result<usize, Error> {
-    let mut gone = 0;
+    let mut found = vec![];
     for family in Family::BOTH {
         for rule in place.ours(client, family)? {
-            gone += usize::from(client.delete_rule(&rule)?);
+            found.push(client.delete_rule(&rule)?);
         }
         for route in place.routes(client, family)? {
-            gone += usize::from(client.delete_route(&route)?);
+            found.push(client.delete_route(&route)?);
         }
     }
-    Ok(gone)
+    Ok(found.into_iter().filter(|gone| *gone).count())
 }

@@ -65,7 +65,7 @@ pub async fn nudge(api: &LocalApi) -> Result<Report, String> {
 /// Pings peers through the tunnel, side by side, each until it answers. Gives how many did within
 /// `patience`: those that did not have been asked all the same, or have no path at all.
 async fn ping_all(api: &LocalApi, peers: Vec<IpAddr>, patience: Duration) -> usize {
-    let answered = Cell::new(0);
+    let answered = Cell::new(0_usize);
     let pings: Vec<Task> = peers
         .into_iter()
         .map(|ip| {
@@ -74,7 +74,7 @@ async fn ping_all(api: &LocalApi, peers: Vec<IpAddr>, patience: Duration) -> usi
                 loop {
                     let ping = within(PING_TAKES, async { Ok(api.ping(ip).await) }).await;
                     if matches!(ping, Ok(Ok(ping)) if ping.err.is_empty()) {
-                        answered.set(answered.get() + 1);
+                        answered.set(answered.get().saturating_add(1));
                         return;
                     }
                     Timer::after(PING_AGAIN).await;

@@ -84,7 +84,7 @@ impl Daemon {
             }
             Action::ReadPins => self.read_pins(),
             Action::Leave(devices) => self.leave(devices),
-            Action::Wake(at) => self.wake = Some(self.began + at),
+            Action::Wake(at) => self.wake = self.began.checked_add(at),
             Action::Tell(notice) => self.tell(notice),
             Action::Exit => self.done = true,
         }

@@ -15,7 +15,7 @@ impl Daemon {
             }
             Said::Hooked(ends) => {
                 for (count, more) in self.tally.hooks.iter_mut().zip(ends) {
-                    *count += more;
+                    *count = count.saturating_add(more);
                 }
                 self.hooks.done();
                 self.run_hooks();

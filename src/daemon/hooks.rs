@@ -75,7 +75,7 @@ impl Hooks {
         let full = self.waiting.len() >= WAITING;
         if full {
             self.waiting.pop_front();
-            self.dropped += 1;
+            self.dropped = self.dropped.saturating_add(1);
         }
         self.waiting.push_back(event);
         !full
@@ -143,7 +143,7 @@ fn run_all(dir: &Path, event: &Variables, limit: Duration, over: &AtomicBool) ->
             }
         };
         if let Some(count) = ends.get_mut(at) {
-            *count += 1;
+            *count = count.saturating_add(1);
         }
     }
     ends
@@ -249,7 +249,7 @@ impl Daemon {
             return;
         };
         if !self.hooks.add(event) {
-            self.tally.hooks_dropped += 1;
+            self.tally.hooks_dropped = self.tally.hooks_dropped.saturating_add(1);
         }
         self.run_hooks();
     }

