@@ -13,6 +13,7 @@ and `day` (YYYY-MM-DD):
                broke no promise; PROGRAM is a hash of what they were built of, SEED the first of them
     mutants    {NAME: {promise, caught, by, after}}: `by` is what the simulation said, `after` the number
                of the week that said it
+    survivors  {FILE: {program, made, caught, survived}}: tools/survivors.py has what they are
     fuzz       {TARGET: {inputs, seconds, reached}}: what tools/fuzz.py gave to a parser, in CPU seconds
     troubles   {"TROUBLE at MOMENT": {survived, said, program}}: faults put into a router of the lab
     kills      {"seed SEED": {count, said, program}}: tailover killed so often at a random instant
@@ -32,6 +33,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import survivors  # noqa: E402
 from lab import record  # noqa: E402
 
 PAGE = ROOT / "docs/reliability.md"
@@ -181,6 +183,12 @@ def ratio(rows, good):
     return f"{sum(bool(row[good]) for row in rows.values())} of {len(rows)}" if rows else "none yet"
 
 
+def noticed(rows):
+    """`30 of 34 (1 of 29 files)`."""
+    caught, made = (sum(row[key] for row in rows.values()) for key in ("caught", "made"))
+    return f"{caught} of {made} ({len(rows)} of {len(survivors.files())} files)" if rows else "none yet"
+
+
 def counted(data, key):
     return figure(data.get(key, {}), lambda row: row["count"])
 
@@ -194,6 +202,8 @@ def table(data):
         ("cures in them", figure(weeks_, lambda r: r["cures"]), "the same"),
         ("promises broken on purpose, and noticed", ratio(data.get("mutants", {}), "caught"),
          "`tools/reliability.py mutants`"),
+        ("changes to the core by cargo-mutants, noticed by a test of the core", noticed(data.get("survivors", {})),
+         "`tools/survivors.py`"),
         ("inputs given to the parsers by the fuzzer, no crash, no hang",
          figure(fuzz, lambda r: r["inputs"]), "`tools/fuzz.py --seconds 1800 --record`"),
         ("faults put into a router of the lab, and survived", ratio(data.get("troubles", {}), "survived"),
@@ -243,6 +253,17 @@ promise, within {enough:,} weeks.
 | change | what it breaks | noticed as | in week |
 |---|---|---|--:|"""
 
+SURVIVORS = """\
+## Broken by a machine
+
+cargo-mutants makes every change that it knows to a file of the core, one at a time: another operator, a function that
+gives nothing, a condition turned round. The core's unit tests, `tests/histories/` and 300 of the weeks must notice.
+What survives is listed by `tools/survivors.py list`, unless `docs/survivors.toml` says why nothing need notice it. A
+file that is not here, or was changed since, has yet to be tried.
+
+| file | changes | noticed | survived, unexplained |
+|---|--:|--:|--:|"""
+
 FUZZ = """\
 ## Hostile bytes
 
@@ -268,6 +289,12 @@ def page(data):
         for name, row in sorted(data["mutants"].items()):
             by = row["by"] if row["caught"] else f"**not noticed** ({row['by']})"
             lines.append(f"| {row['what']} | {row['promise']} | {short(by)} | {row['after']:,} |")
+        parts.append("\n".join(lines) + "\n")
+    if tried := data.get("survivors"):
+        lines, left = [SURVIVORS], survivors.unexplained(tried, survivors.explained())
+        for file, row in sorted(tried.items()):
+            unexplained = sum(of == file for of, _ in left)
+            lines.append(f"| src/core/{file} | {row['made']} | {row['caught']} | {unexplained} |")
         parts.append("\n".join(lines) + "\n")
     if data.get("fuzz"):
         lines = [FUZZ]

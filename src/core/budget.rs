@@ -153,6 +153,35 @@ mod tests {
     }
 
     #[test]
+    fn a_short_healthy_stretch_forgives_nothing() {
+        let (mut b, l) = (Budget::default(), limits());
+        b.spend(Duration::ZERO, 0, &l);
+        b.health(Duration::from_secs(60), true, &l);
+        b.health(Duration::from_secs(59) + HOUR, true, &l);
+        let later = Duration::from_secs(60) + HOUR;
+        b.spend(later, 0, &l);
+        assert_eq!(b.not_before - later, l.min * 2);
+    }
+
+    #[test]
+    fn the_dice_lengthen_a_pause_by_a_quarter_at_most() {
+        let (mut b, l) = (Budget::default(), limits());
+        b.spend(Duration::ZERO, u32::MAX, &l);
+        assert_eq!(b.not_before, Duration::from_secs(75));
+    }
+
+    #[test]
+    fn what_is_an_hour_old_counts_no_more() {
+        let (mut b, l) = (Budget::default(), limits());
+        b.spend(Duration::ZERO, 0, &l);
+        assert_eq!(b.spent(HOUR - Duration::from_nanos(1)), 1);
+        assert_eq!(b.spent(HOUR), 0);
+        let mut b = Budget::default();
+        b.recall(HOUR, &[HOUR], &l);
+        assert_eq!(b.pause, None);
+    }
+
+    #[test]
     fn none_are_allowed_with_a_cap_of_zero() {
         let l = Limits {
             per_hour: 0,

@@ -121,3 +121,37 @@ pub struct Route {
     /// Source address the kernel chooses for an unbound socket.
     pub source: Option<IpAddr>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_is_told_by_its_usual_name() {
+        assert_eq!(Family::BOTH.map(|f| f.to_string()), ["IPv4", "IPv6"]);
+    }
+
+    #[test]
+    fn a_default_for_one_prefix_is_sent_from_an_address_in_it() {
+        let mut way = Way {
+            addresses: ["fe80::1", "2001:db8:1::1", "2001:db8:2::1"]
+                .map(|ip| ip.parse().unwrap())
+                .to_vec(),
+            ..Way::default()
+        };
+        assert_eq!(way.bound_source(), None);
+        way.from = Some(("2001:db8:2::".parse().unwrap(), 48));
+        assert_eq!(way.bound_source(), Some(way.addresses[2]));
+    }
+
+    #[test]
+    fn an_uplink_is_known_by_its_name_and_by_each_alias() {
+        let uplink = Uplink {
+            name: "wan".into(),
+            aliases: vec!["wan6".into()],
+            ..Uplink::default()
+        };
+        assert!(uplink.is("wan") && uplink.is("wan6"));
+        assert!(!uplink.is("wanb"));
+    }
+}

@@ -13,6 +13,7 @@ sys.dont_write_bytecode = True
 import fuzz  # noqa: E402
 import mutants  # noqa: E402
 import reliability  # noqa: E402
+import survivors  # noqa: E402
 
 
 class Reliability(unittest.TestCase):
@@ -76,3 +77,34 @@ class Fuzz(unittest.TestCase):
 
 if __name__ == "__main__":
     unittest.main()
+
+
+class Survivors(unittest.TestCase):
+    def outcome(self, place, summary):
+        return {"scenario": {"Mutant": {"name": f"src/core/a.rs:{place}: replace < with <= in f"}}, "summary": summary}
+
+    def test_what_does_not_compile_is_not_counted_and_what_runs_on_is_caught(self):
+        told = [{"scenario": "Baseline", "summary": "Success"}, self.outcome("1:2", "CaughtMutant"),
+                self.outcome("3:4", "Timeout"), self.outcome("5:6", "Unviable"), self.outcome("7:8", "MissedMutant")]
+        self.assertEqual(survivors.summed(told), {"made": 3, "caught": 2, "survived": ["replace < with <= in f"]})
+
+    def test_a_survivor_needs_a_reason_of_its_own(self):
+        rows = {"a.rs": {"survived": ["x", "y"]}, "b.rs": {"survived": ["x"]}}
+        self.assertEqual(survivors.unexplained(rows, {"a.rs": {"x": "why"}, "b.rs": {"x": ""}}),
+                         [("a.rs", "y"), ("b.rs", "x")])
+
+    def test_the_reasons_are_of_survivors_that_there_are(self):
+        rows = reliability.record.noted("survivors")
+        for file, reasons in survivors.explained().items():
+            for name in reasons:
+                self.assertIn(name, rows[file]["survived"])
+
+    def test_the_core_is_laid_out_with_all_that_its_tests_need(self):
+        with tempfile.TemporaryDirectory() as folder:
+            survivors.lay(Path(folder))
+            manifest = (Path(folder) / "Cargo.toml").read_text()
+            for wanted in ("tests/histories/main.rs", "tests/weeks/weeks.rs", 'proptest = { version = "1"', "fastrand"):
+                self.assertIn(wanted, manifest)
+            self.assertEqual((Path(folder) / "src/lib.rs").read_text(), "pub mod core;\n")
+            self.assertIn("verdict/mod.rs", survivors.files())
+            self.assertNotIn("verdict/tests.rs", survivors.files())

@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""Changes the core in every way that cargo-mutants knows, and notes which changes no test of the core notices.
+
+    tools/survivors.py [FILE…]      files of src/core; default: those that have changed since they were tried
+    tools/survivors.py list         the survivors that docs/survivors.toml does not explain
+
+The core and its tests are built apart from the rest of the program: its unit tests, tests/histories, tests/weeks.
+A change to a file costs some 8 s, all of the core some hours; what is done is noted file by file. Rows of
+docs/reliability.json, under `survivors`: {FILE: {program, made, caught, survived: [CHANGE]}}. `program` is a hash of
+the file; `made` leaves out what does not compile; a change that makes a test run on for a minute is caught.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from lab import record  # noqa: E402
+
+CORE = ROOT / "src/core"
+EXPLAINED = ROOT / "docs/survivors.toml"
+# The first of the weeks; three hundred take some 3 s.
+WEEKS = "300"
+MANIFEST = """\
+[package]
+name = "core_alone"
+version = "0.1.0"
+edition = "2021"
+autotests = false
+
+[[test]]
+name = "histories"
+path = "tests/histories/main.rs"
+
+[[test]]
+name = "weeks"
+path = "tests/weeks/weeks.rs"
+
+[[test]]
+name = "idle"
+path = "tests/weeks/idle.rs"
+
+[profile.mutants]
+inherits = "dev"
+opt-level = 1
+debug = false
+"""
+
+
+class Failed(Exception):
+    """What a person has to know; ends the program with code 1."""
+
+
+def lay(folder):
+    """The core and its tests as a crate of their own, where cargo-mutants finds each file."""
+    shutil.copytree(CORE, folder / "src/core")
+    (folder / "src/lib.rs").write_text("pub mod core;\n")
+    for place in ("tests/weeks", "tests/world", "tests/histories"):
+        shutil.copytree(ROOT / place, folder / place)
+    shutil.copy(ROOT / "Cargo.lock", folder / "Cargo.lock")
+    with (folder / "tests/histories/main.rs").open("a") as main_:
+        main_.write("\nextern crate core_alone as tailover;\n")
+    weeks = tomllib.loads((ROOT / "tests/weeks/Cargo.toml").read_text())
+    needs = "".join(f"\n[{kind}]\n" + "".join(f"{name} = {value(need)}\n" for name, need in weeks[kind].items())
+                    for kind in ("dependencies", "dev-dependencies"))
+    (folder / "Cargo.toml").write_text(MANIFEST + needs)
+
+
+def value(need):
+    """A dependency's requirement as TOML."""
+    if isinstance(need, dict):
+        return "{ " + ", ".join(f"{key} = {json.dumps(part)}" for key, part in need.items()) + " }"
+    return json.dumps(need)
+
+
+def program(file):
+    return hashlib.sha256((CORE / file).read_bytes()).hexdigest()[:12]
+
+
+def files():
+    """The core's files, from its top, without those that are tests."""
+    names = (str(path.relative_to(CORE)) for path in sorted(CORE.rglob("*.rs")))
+    return [name for name in names if Path(name).name != "tests.rs"]
+
+
+def change(name):
+    """`src/core/a.rs:1:2: replace x with y` without what moves with every edit: the place in the file."""
+    return re.sub(r"^[^:]*:\d+:\d+: ", "", name)
+
+
+def summed(outcomes):
+    """One row of what cargo-mutants says of one file."""
+    kinds = {"CaughtMutant": [], "Timeout": [], "MissedMutant": [], "Unviable": []}
+    for outcome in outcomes:
+        if outcome["scenario"] != "Baseline":
+            kinds[outcome["summary"]].append(change(outcome["scenario"]["Mutant"]["name"]))
+    caught = len(kinds["CaughtMutant"]) + len(kinds["Timeout"])
+    survived = sorted(kinds["MissedMutant"])
+    return {"made": caught + len(survived), "caught": caught, "survived": survived}
+
+
+def try_file(folder, out, file, jobs):
+    """Makes every change to that file; returns its row."""
+    words = ["cargo", "mutants", "--file", f"src/core/{file}", "--profile", "mutants", "--output", out, "--timeout",
+             "60", "--jobs", str(jobs), "--baseline", "skip", "--no-times", "--colors", "never", "--", "--lib",
+             "--tests"]
+    done = subprocess.run(words, cwd=folder, env=os.environ | {"WEEKS": WEEKS, "WEEKS_THREADS": "1"},
+                          capture_output=True, text=True, check=False)
+    found = out / "mutants.out/outcomes.json"
+    # 2: some survived; 3: some ran on and on.
+    if done.returncode not in (0, 2, 3):
+        raise Failed(f"cargo mutants on {file}: code {done.returncode}\n{(done.stdout + done.stderr)[-2000:]}")
+    if not found.exists():
+        return {"made": 0, "caught": 0, "survived": []}
+    return summed(json.loads(found.read_text())["outcomes"])
+
+
+def explained():
+    """{FILE: {CHANGE: why no test can or need notice it}}."""
+    return tomllib.loads(EXPLAINED.read_text()) if EXPLAINED.exists() else {}
+
+
+def unexplained(rows, reasons):
+    """(file, change) of each survivor without a reason."""
+    return [(file, name) for file, row in sorted(rows.items()) for name in row["survived"]
+            if not reasons.get(file, {}).get(name)]
+
+
+def main(words):
+    if words == ["list"]:
+        for file, name in unexplained(record.noted("survivors"), explained()):
+            print(f"{file}: {name}")
+        return
+    known = record.noted("survivors")
+    chosen = words or [file for file in files() if known.get(file, {}).get("program") != program(file)]
+    if unknown := set(chosen) - set(files()):
+        raise Failed(f"no such file in src/core: {', '.join(sorted(unknown))}")
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "core"
+        lay(folder)
+        # Without a sound start every change would look noticed.
+        sound = subprocess.run(["cargo", "test", "--profile", "mutants", "--lib", "--tests"], cwd=folder,
+                               capture_output=True, text=True, check=False)
+        if sound.returncode:
+            raise Failed(f"the core by itself fails its tests:\n{(sound.stdout + sound.stderr)[-2000:]}")
+        for file in chosen:
+            row = try_file(folder, Path(place) / file.replace("/", "_"), file, int(os.environ.get("JOBS", "2")))
+            record.note("survivors", file, program=program(file), **row)
+            print(f"survivors: {file}: {row['caught']} of {row['made']} changes noticed", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except Failed as problem:
+        sys.exit(f"survivors: {problem}")
