@@ -264,6 +264,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn advice_is_given_where_a_person_must_act() {
+        assert_eq!(
+            Fault::DaemonGone.advice(),
+            Some("see why it ends: logread -e tailscale")
+        );
+        let portal = Fault::OutsideDown { portal: None };
+        assert_eq!(portal.advice(), Some("wait for an uplink, or mend one"));
+    }
+
+    #[test]
     fn the_list_has_every_identifier() {
         let source = include_str!("fault.rs");
         let (_, rest) = source.split_once("pub fn id(").expect("the method");

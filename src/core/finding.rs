@@ -113,3 +113,27 @@ impl Finding {
         Some((target.to_string(), outcome))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_is_told_with_whom_it_asked_and_what_it_saw() {
+        let told = |finding: Finding| finding.words();
+        let pair = |whom: &str, what: &str| Some((whom.to_string(), what.to_string()));
+        assert_eq!(
+            told(Finding::Control(Err("timeout".into()))),
+            pair("the control server", "timeout")
+        );
+        assert_eq!(
+            told(Finding::Names(Ok(()))),
+            pair("names", "a resolver answers")
+        );
+        assert_eq!(
+            told(Finding::NoWay("no gateway".into())),
+            pair("nobody", "no gateway")
+        );
+        assert_eq!(told(Finding::Over), None);
+    }
+}

@@ -49,3 +49,58 @@ pub fn halves(net: Prefix) -> [Prefix; 2] {
         .min(if ip.is_ipv4() { 32 } else { 128 });
     [(ip, bits), (upper, bits)]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefix(ip: &str, bits: u8) -> Prefix {
+        (ip.parse().expect("an address"), bits)
+    }
+
+    #[test]
+    fn a_network_has_no_bits_beyond_its_prefix() {
+        for (ip, bits, net) in [
+            ("203.0.113.77", 24, "203.0.113.0"),
+            ("203.0.113.77", 31, "203.0.113.76"),
+            ("203.0.113.77", 0, "0.0.0.0"),
+            ("2001:db8:1:2::9", 48, "2001:db8:1::"),
+            ("2001:db8:1:2::9", 127, "2001:db8:1:2::8"),
+            ("2001:db8:1:2::9", 0, "::"),
+        ] {
+            assert_eq!(
+                network(ip.parse().expect("an address"), bits),
+                prefix(net, bits)
+            );
+        }
+    }
+
+    #[test]
+    fn halves_share_a_network_between_them() {
+        for (net, lower, upper) in [
+            (
+                prefix("0.0.0.0", 0),
+                prefix("0.0.0.0", 1),
+                prefix("128.0.0.0", 1),
+            ),
+            (
+                prefix("10.0.0.0", 8),
+                prefix("10.0.0.0", 9),
+                prefix("10.128.0.0", 9),
+            ),
+            (
+                prefix("10.0.0.1", 32),
+                prefix("10.0.0.1", 32),
+                prefix("10.0.0.1", 32),
+            ),
+            (prefix("::", 0), prefix("::", 1), prefix("8000::", 1)),
+            (
+                prefix("2001:db8::", 32),
+                prefix("2001:db8::", 33),
+                prefix("2001:db8:8000::", 33),
+            ),
+        ] {
+            assert_eq!(halves(net), [lower, upper]);
+        }
+    }
+}
