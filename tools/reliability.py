@@ -318,6 +318,10 @@ def short(text):
     return text.replace("|", "/")[:120]
 
 
+def write():
+    PAGE.write_text(page(record.read()))
+
+
 def check():
     if not PAGE.exists() or PAGE.read_text() != page(record.read()):
         raise Failed("docs/reliability.md is not what docs/reliability.json gives: `tools/reliability.py page`")
@@ -328,12 +332,12 @@ def main(words):
     match words:
         case ["weeks", count]:
             weeks(int(count))
-            PAGE.write_text(page(record.read()))
+            write()
         case ["mutants", *names]:
             mutants(names)
-            PAGE.write_text(page(record.read()))
+            write()
         case ["page"]:
-            PAGE.write_text(page(record.read()))
+            write()
         case ["check"]:
             check()
         case _:
