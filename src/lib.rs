@@ -36,19 +36,9 @@ pub mod cure;
 pub mod daemon;
 #[cfg(any(test, feature = "hostile"))]
 pub mod hostile;
-#[allow(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "reads the core alone"
-)]
 pub mod metrics;
 pub mod net;
 pub mod tailscale;
 pub mod ubus;
-#[allow(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    reason = "reads the core alone"
-)]
 pub mod view;
 pub mod watch;

@@ -82,7 +82,7 @@ impl Tally {
         if new == 0 {
             return;
         }
-        self.ended += new;
+        self.ended = core.history().ended();
         for e in core
             .history()
             .iter()
@@ -96,7 +96,7 @@ impl Tally {
             let column = Outcome::ALL.iter().position(|o| *o == outcome);
             let row = row.and_then(|at| self.episodes.get_mut(at));
             add(row.zip(column).and_then(|(row, at)| row.get_mut(at)));
-            self.outage += outage(e, at);
+            self.outage = self.outage.saturating_add(outage(e, at));
         }
     }
 
@@ -130,7 +130,7 @@ impl Tally {
 
 fn add(place: Option<&mut u64>) {
     if let Some(n) = place {
-        *n += 1;
+        *n = n.saturating_add(1);
     }
 }
 
@@ -219,7 +219,7 @@ fn ways(page: &mut Page, core: &Core) {
         &words,
         found.into(),
     );
-    let by_us = |f: Family| sample(&[family(f)], truth(k.steering[f.at()].to.is_some()));
+    let by_us = |f: Family| sample(&[family(f)], truth(k.steering(f).to.is_some()));
     let steered = Family::BOTH.map(by_us).into();
     page.add(
         "steered",
@@ -282,7 +282,7 @@ fn events(page: &mut Page, core: &Core, tally: &Tally, now: Time) {
     page.add("episodes", COUNTER, "Episodes that have ended.", ended);
     let running = core.episode();
     let so_far = running.map_or(Duration::ZERO, |e| outage(e, now));
-    let total = one((tally.outage + so_far).as_secs_f64());
+    let total = one(tally.outage.saturating_add(so_far).as_secs_f64());
     page.add(
         "outage_seconds",
         COUNTER,

@@ -8,7 +8,7 @@ use serde_json::{json, Map, Value};
 use crate::core::episode::{Drill, Episode};
 use crate::core::evidence::evidence;
 use crate::core::tailnet::{Api, Purpose};
-use crate::core::timeline::SLOT;
+use crate::core::timeline::{into_slot, SLOT};
 use crate::core::{Core, Cure, Family, Fault, Judgement, Stage, Time, Uplink};
 
 /// The whole state.
@@ -59,18 +59,18 @@ pub fn history(core: &Core, now: Time) -> Vec<Value> {
 /// `slots` has a character for each slot, the oldest first: 48 plus its bits (1 open, 2 dns-dead,
 /// 4 portal, 8 closed, 16 in use). The last slot is not over yet; it began `age` seconds ago.
 pub fn timeline(core: &Core, now: Time) -> Value {
-    let text = |slots: &[u8]| -> String { slots.iter().map(|b| char::from(b'0' + b)).collect() };
+    let sign = |bits: &u8| char::from(b'0'.saturating_add(*bits));
     let rows = core.timeline().rows().iter();
     let ways = rows.map(|row| {
         json!({
             "uplink": row.uplink,
             "family": row.family.to_string(),
-            "slots": text(&row.slots),
+            "slots": row.slots.iter().map(sign).collect::<String>(),
         })
     });
     json!({
         "slot": SLOT.as_secs(),
-        "age": now.as_secs() % SLOT.as_secs(),
+        "age": into_slot(now).as_secs(),
         "ways": ways.collect::<Vec<_>>(),
     })
 }
@@ -79,7 +79,7 @@ pub fn timeline(core: &Core, now: Time) -> Value {
 pub fn sentence(core: &Core, now: Time) -> String {
     let k = core.knowledge();
     let steered = Family::BOTH.iter().find_map(|f| {
-        let hop = k.steering[f.at()].to.as_ref()?;
+        let hop = k.steering(*f).to.as_ref()?;
         Some(k.name_device(&hop.device))
     });
     if let Some((e, drill)) = core.episode().and_then(|e| Some((e, e.drill.as_ref()?))) {
@@ -113,7 +113,9 @@ fn drill_sentence(core: &Core, e: &Episode, drill: &Drill, now: Time) -> String 
             "drill of {uplink}: well over {} after {:.1} s; going back in {} s",
             drill.by,
             well.saturating_sub(e.began).as_secs_f64(),
-            (well + drill.stay).saturating_sub(now).as_secs()
+            well.saturating_add(drill.stay)
+                .saturating_sub(now)
+                .as_secs()
         ),
         (None, None) => {
             let doing: Vec<String> = core.faults().iter().map(Fault::to_string).collect();
@@ -299,7 +301,7 @@ fn path(core: &Core, family: Family, now: Time) -> Value {
 }
 
 fn steering(core: &Core, family: Family) -> Value {
-    let s = &core.knowledge().steering[family.at()];
+    let s = core.knowledge().steering(family);
     json!(s.to.as_ref().map(|hop| hop.device.clone()))
 }
 

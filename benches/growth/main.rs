@@ -1,8 +1,8 @@
 //! How cost grows: with uplinks, with events in a burst, with peers in the tailnet.
 //!
-//! `cargo bench --bench growth` measures time and memory by divan. The program with `--count CASE SIZE TIMES` runs one case
-//! so many times and prints the nanoseconds of one; `python3 -m lab bench --growth` runs it under valgrind,
-//! whose counts of instructions and bytes do not depend on the machine's speed.
+//! `cargo bench --bench growth` measures time and memory by divan. The program with `--count CASE SIZE
+//! TIMES` runs one case so many times and prints the nanoseconds of one; `python3 -m lab bench --growth`
+//! runs it under valgrind, whose counts of instructions and bytes do not depend on the machine's speed.
 
 mod router;
 mod status;

@@ -77,7 +77,7 @@ fn path(k: &Knowledge, family: Family, now: Time) -> Vec<String> {
         .source
         .map(|s| format!(" from {s}"))
         .unwrap_or_default();
-    let by = match &k.steering[family.at()].to {
+    let by = match &k.steering(family).to {
         Some(hop) if hop.device == route.device => "tailover's rules",
         _ => "the main table",
     };

@@ -120,20 +120,19 @@ mod tests {
 
     #[test]
     fn a_probe_is_told_with_whom_it_asked_and_what_it_saw() {
-        let told = |finding: Finding| finding.words();
         let pair = |whom: &str, what: &str| Some((whom.to_string(), what.to_string()));
         assert_eq!(
-            told(Finding::Control(Err("timeout".into()))),
+            Finding::Control(Err("timeout".into())).words(),
             pair("the control server", "timeout")
         );
         assert_eq!(
-            told(Finding::Names(Ok(()))),
+            Finding::Names(Ok(())).words(),
             pair("names", "a resolver answers")
         );
         assert_eq!(
-            told(Finding::NoWay("no gateway".into())),
+            Finding::NoWay("no gateway".into()).words(),
             pair("nobody", "no gateway")
         );
-        assert_eq!(told(Finding::Over), None);
+        assert_eq!(Finding::Over.words(), None);
     }
 }

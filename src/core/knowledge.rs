@@ -80,6 +80,10 @@ impl Knowledge {
         &self.paths[family.at()]
     }
 
+    pub fn steering(&self, family: Family) -> &Steering {
+        &self.steering[family.at()]
+    }
+
     /// The judgement that a finding for `scope` belongs to.
     pub fn judgement_mut(&mut self, scope: &Scope) -> &mut Judgement {
         match scope {

@@ -11,6 +11,11 @@ use super::{Family, Knowledge, Time, Verdict};
 pub const SLOT: Duration = Duration::from_secs(300);
 pub const SLOTS: usize = 288;
 
+/// How much of its slot is over at a moment.
+pub fn into_slot(now: Time) -> Duration {
+    Duration::from_secs(now.as_secs() % SLOT.as_secs())
+}
+
 /// Bound on the ways that are kept; a router has two for each uplink.
 const WAYS: usize = 16;
 

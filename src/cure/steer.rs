@@ -308,14 +308,14 @@ pub fn found(client: &mut Client, place: &Place, family: Family) -> Result<Found
 /// # Errors
 /// What the kernel refused.
 pub fn cleanup(client: &mut Client, place: &Place) -> Result<usize, Error> {
-    let mut found = vec![];
+    let mut gone = 0_usize;
     for family in Family::BOTH {
         for rule in place.ours(client, family)? {
-            found.push(client.delete_rule(&rule)?);
+            gone = gone.saturating_add(usize::from(client.delete_rule(&rule)?));
         }
         for route in place.routes(client, family)? {
-            found.push(client.delete_route(&route)?);
+            gone = gone.saturating_add(usize::from(client.delete_route(&route)?));
         }
     }
-    Ok(found.into_iter().filter(|gone| *gone).count())
+    Ok(gone)
 }

@@ -118,7 +118,7 @@ impl Core {
     /// ours, unless it was not enough just now.
     fn target(&self, family: Family, since: Time) -> Option<Steering> {
         let best = *self.k.open_uplinks(family, since).first()?;
-        let steered = self.k.steering[family.at()].to.is_some();
+        let steered = self.k.steering(family).to.is_some();
         let by_main = self
             .k
             .main_default(family)

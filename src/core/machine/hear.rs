@@ -152,7 +152,7 @@ impl Core {
     fn stop(&mut self, now: Time) {
         self.stopped = true;
         for f in Family::BOTH {
-            let steering = &self.k.steering[f.at()];
+            let steering = self.k.steering(f);
             if steering.to.is_none() && steering.keep.is_none() {
                 continue;
             }

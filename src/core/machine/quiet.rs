@@ -127,7 +127,7 @@ impl Core {
     pub(super) fn ways_back(&self) -> Vec<(Family, String)> {
         let mut ways = Vec::new();
         for f in Family::BOTH {
-            let Some(to) = &self.k.steering[f.at()].to else {
+            let Some(to) = &self.k.steering(f).to else {
                 continue;
             };
             let main = self.k.main_default(f);
@@ -216,7 +216,7 @@ impl Core {
         );
         let families: Vec<Family> = Family::BOTH
             .into_iter()
-            .filter(|f| self.k.steering[f.at()].to.is_some())
+            .filter(|f| self.k.steering(*f).to.is_some())
             // The families are probed together; the second answer is a moment old or to come.
             .filter(|f| self.stable(now, name, *f, self.return_every() * 2))
             .collect();
@@ -240,7 +240,7 @@ impl Core {
                 false => Knowledge::hop(uplink, *f),
             };
             let by_path = || Knowledge::hop(self.k.path_uplink(*f)?, *f);
-            let from = self.k.steering[f.at()].to.clone().or_else(by_path);
+            let from = self.k.steering(*f).to.clone().or_else(by_path);
             // An address that both have tells no flow of the one from a flow of the other.
             let apart = |from: &Hop| !from.way.addresses.iter().any(|ip| uplink.owns(ip));
             let keep = from.filter(|from| from.device != uplink.device && apart(from));

@@ -45,7 +45,7 @@ impl Core {
 
     /// Follows a changed gateway or address of the uplink that the mark is steered to.
     pub(super) fn refresh_steering(&mut self, family: Family) {
-        let Some(to) = &self.k.steering[family.at()].to else {
+        let Some(to) = &self.k.steering(family).to else {
             return;
         };
         let now_is = self
@@ -57,7 +57,7 @@ impl Core {
         if let Some(hop) = now_is.filter(|hop| hop != to) {
             let steering = Steering {
                 to: Some(hop),
-                keep: self.k.steering[family.at()].keep.clone(),
+                keep: self.k.steering(family).keep.clone(),
             };
             self.k.steering[family.at()] = steering.clone();
             self.out.push(Action::Steer(family, steering));
