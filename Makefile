@@ -126,10 +126,10 @@ demo: deps ## a WAN failover of a real tailnet, without and with tailover
 	@$(MAKE) --no-print-directory lab-parts
 	@$(LAB) demo
 
-bench: deps ## side by side with what people use today (hours; takes up again); SHORT=1: 15 minutes, a few cells
+bench: deps ## side by side with what people use today (hours; takes up again); LABS=6: in six labs beside each other; SHORT=1: 15 minutes, a few cells
 	@$(MAKE) --no-print-directory lab-parts
 	@if [ -n "$(SHORT)" ]; then $(LAB) bench --short; else \
-		code=0; $(LAB) bench --record || code=$$?; \
+		code=0; $(LAB) bench --record --labs $(or $(LABS),1) || code=$$?; \
 		$(LAB) bench --watching 600 && $(LAB) bench --growth && $(LAB) bench --page && exit $$code; \
 	fi
 

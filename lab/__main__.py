@@ -19,6 +19,8 @@ def main():
         return
     if options.command == "bench" and options.paper:
         sys.exit(bench.paper(options))
+    if options.command == "bench" and options.labs > 1:
+        sys.exit(bench.several(options, sys.argv[1:]))
     if options.command == "shell":
         sandbox.shell(options.host, options.argv)
     if not sandbox.inside():

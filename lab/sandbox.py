@@ -19,8 +19,8 @@ NOT_UP = 75
 SKIPPED = 77
 
 _NAMESPACES = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
-# unshare ends with this process even when it is killed, and its child with it.
-_DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL", "--"]
+# What is started so ends with this process even when it is killed, and its children with it.
+DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL", "--"]
 _WAYS = {
     "user namespace": ["unshare", "--user", "--map-root-user", *_NAMESPACES],
     "root": ["unshare", *_NAMESPACES],
@@ -90,7 +90,7 @@ def enter(arguments, tailover=None):
     TARGET.mkdir(parents=True, exist_ok=True)
     prelude = ["sh", "-c", _PRELUDE.format(state=STATE), "lab"]
     program = [sys.executable, "-m", "lab", *arguments]
-    command = _DIES_WITH_US + _WAYS[name] + prelude + program
+    command = DIES_WITH_US + _WAYS[name] + prelude + program
     descriptors = ()
     if tailover:
         os.dup2(os.open(tailover, os.O_RDONLY), _TAILOVER_FD)

@@ -41,6 +41,7 @@ All of this page is made from [benchmark.csv](benchmark.csv) and [benchmark-cost
 `python3 -m lab bench --page`. To repeat it, on Debian 12 or later, as root:
 
     make bench            # what is missing in benchmark.csv; takes up again where it was broken off
+    make bench LABS=6     # the same in six labs beside each other
     make bench SHORT=1    # a few cells, once, in a quarter of an hour; records nothing
 
 One cell is `python3 -m lab bench tailover --scenario blackhole --detection fast -n 1`.
@@ -84,9 +85,12 @@ def _made_with(rows):
 
     dates = sorted(row["date"] for row in rows)
     loads = [float(row["load"]) for row in rows if row["load"]]
+    labs = sorted({int(row["labs"]) for row in rows if row["labs"]})
     load = ""
+    if labs and labs != [1]:
+        load = f" As many as {labs[-1]} labs ran beside each other, each in namespaces of its own."
     if loads:
-        load = (
+        load += (
             f" The machine's load average was {statistics.median(loads):.1f} ({min(loads):.1f}-{max(loads):.1f}) in the"
             f" {len(loads)} runs that noted it; a busy machine makes everybody slower."
         )

@@ -1,6 +1,7 @@
 """The rows of docs/benchmark.csv: what was measured, when, and with what."""
 
 import csv
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -13,7 +14,7 @@ FILE = TREE / "docs" / "benchmark.csv"
 COLUMNS = [
     "date", "commit", "binary", "tailover", "tailscaled", "headscale", "treatment", "scenario", "detection",
     "run", "seed", "limit", "control", "ping", "outage", "watched", "restarts", "flows", "flows_lost", "wrong",
-    "load",
+    "load", "labs",
 ]
 # What a figure says that is no number.
 NEVER = "never"
@@ -29,8 +30,10 @@ def read(file=FILE):
 
 def append(row, file=FILE):
     """One more row. A file that was broken off in the middle of a line gets a new one."""
-    fresh = not file.exists() or file.stat().st_size == 0
     with open(file, "a+", newline="", encoding="utf-8") as table:
+        # Other labs write too; the lock goes with the file's closing.
+        fcntl.flock(table, fcntl.LOCK_EX)
+        fresh = table.seek(0, os.SEEK_END) == 0
         if not fresh:
             table.seek(table.tell() - 1)
             if table.read(1) != "\n":
@@ -69,8 +72,9 @@ def commit():
     return subprocess.run(asked, cwd=TREE, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def row(known, cell, result, limit):
-    """A row from the versions, (treatment, scenario, detection, run, seed), the figures and the limit."""
+def row(known, cell, result, limit, labs):
+    """A row from the versions, (treatment, scenario, detection, run, seed), the figures, the limit, and how
+    many labs ran beside each other."""
     treatment, scenario, detection, run, seed = cell
     return known | {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%MZ"), "treatment": treatment,
@@ -79,5 +83,5 @@ def row(known, cell, result, limit):
         "watched": f"{result.watched:.1f}", "restarts": result.restarts, "flows": result.flows,
         "flows_lost": result.flows_lost, "wrong": "; ".join(result.wrong),
         # Of the last minute: others may use the machine too.
-        "load": f"{os.getloadavg()[0]:.1f}",
+        "load": f"{os.getloadavg()[0]:.1f}", "labs": labs,
     }

@@ -20,9 +20,10 @@ SHORT_SCENARIOS = ["blackhole", "carrier", "mwan3-restart", "firewall"]
 _BROKEN = (TimeoutError, HostError, OSError)
 
 
-def cells(treatments, scenarios, detections, runs, done, seed):
+def cells(treatments, scenarios, detections, runs, done, seed, share=(1, 1)):
     """The (treatment, scenario, detection, run, seed) still to do. All remedies meet a scenario's run one
-    after the other, in an order of chance, with the same seed."""
+    after the other, in an order of chance, with the same seed. `share`: which lab of how many does them; it
+    has the same cells at every start, whatever is done."""
     todo = []
     for run in range(1, runs + 1):
         for detection in detections:
@@ -30,9 +31,9 @@ def cells(treatments, scenarios, detections, runs, done, seed):
                 own = _seed(seed, scenario, detection, run)
                 order = list(treatments)
                 random.Random(own).shuffle(order)
-                todo += [(treatment, scenario, detection, run, own) for treatment in order
-                         if (treatment, scenario, detection, run) not in done]
-    return todo
+                todo += [(treatment, scenario, detection, run, own) for treatment in order]
+    mine, of = share
+    return [cell for cell in todo[mine - 1::of] if cell[:4] not in done]
 
 
 def _seed(seed, scenario, detection, run):
@@ -53,7 +54,7 @@ def bench(world, options, say):
     runs = options.n or (1 if short else RUNS)
     limit = one.SHORT_LIMIT if short else one.LIMIT
     known = done(record.read()) if options.record else set()
-    todo = cells(treatments, scenarios, detections, runs, known, options.seed or 0)
+    todo = cells(treatments, scenarios, detections, runs, known, options.seed or 0, options.share)
     say(f"bench: {len(todo)} runs to do")
     versions = record.versions(world.router.host, BIN)
     notes = one.prepare(world)
@@ -71,7 +72,7 @@ def bench(world, options, say):
         took = time.monotonic() - begun
         say(f"{number}/{len(todo)} {treatment} {scenario} {detection} {run}: {words(result)} ({took:.0f} s)")
         if options.record:
-            record.append(record.row(versions, cell, result, limit))
+            record.append(record.row(versions, cell, result, limit, options.share[1]))
     return 1 if failed else 0
 
 

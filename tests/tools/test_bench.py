@@ -3,6 +3,7 @@
 import sys
 import tempfile
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
@@ -126,7 +127,7 @@ def row(treatment="tailover", scenario="blackhole", detection="fast", number=1, 
     figures_of = {"control": "3.80", "ping": "4.50", "outage": "4.25", "watched": "20.0", "restarts": "0", "flows": "4",
                   "flows_lost": "0", "wrong": ""}
     known = {"date": "2026-01-02T03:04Z", "commit": "abc", "binary": "def", "tailover": "0.1.0", "tailscaled": "1",
-             "headscale": "2", "seed": "7", "limit": "60", "load": "1.5"}
+             "headscale": "2", "seed": "7", "limit": "60", "load": "1.5", "labs": "1"}
     cell = {"treatment": treatment, "scenario": scenario, "detection": detection, "run": str(number)}
     return known | figures_of | cell | {name: str(value) for name, value in more.items()}
 
@@ -149,6 +150,25 @@ class Table(unittest.TestCase):
         self.assertEqual(len(everything), 4)
         known = run.done([row(*cell[:3], number=cell[3]) for cell in everything[:3]])
         self.assertEqual(run.cells(keys, ["blackhole"], ["fast"], 2, known, 0), everything[3:])
+
+    def test_labs_beside_each_other_share_all_cells_and_keep_their_shares(self):
+        keys = [treatment.key for treatment in TREATMENTS]
+
+        def of(share, done=()):
+            return run.cells(keys, ["blackhole", "reject"], ["fast"], 3, set(done), 0, share)
+
+        everything = of((1, 1))
+        shares = [of((number, 4)) for number in range(1, 5)]
+        self.assertEqual(sorted(cell for share in shares for cell in share), sorted(everything))
+        done = [cell[:4] for cell in everything[:7]]
+        self.assertEqual(of((2, 4), done), [cell for cell in shares[1] if cell[:4] not in done])
+
+    def test_rows_written_at_once_are_all_there(self):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "table.csv"
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(lambda number: record.append(row(number=number), file), range(40)))
+            self.assertEqual(sorted(int(r["run"]) for r in record.read(file)), list(range(40)))
 
     def test_all_remedies_of_a_run_have_one_seed_and_no_fixed_order(self):
         keys = [treatment.key for treatment in TREATMENTS]
