@@ -1,5 +1,6 @@
 """Results of long runs, kept in docs/reliability.json, from which tools/reliability.py makes the page."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -38,8 +39,14 @@ def note(key, name, **row):
     words = ["git", "-C", str(_TREE), "rev-parse", "--short=7", "HEAD"]
     commit = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
     row |= {"commit": commit, "day": time.strftime("%Y-%m-%d", time.gmtime())}
-    data = read()
-    data.setdefault(key, {})[name] = row
-    new = _FILE.with_suffix(".new")
-    new.write_text(json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-    new.replace(_FILE)
+    folder = os.open(_FILE.parent, os.O_RDONLY)
+    try:
+        # The file itself is replaced, so it is the folder that is locked.
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        data = read()
+        data.setdefault(key, {})[name] = row
+        new = _FILE.with_suffix(".new")
+        new.write_text(json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+        new.replace(_FILE)
+    finally:
+        os.close(folder)

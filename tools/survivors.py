@@ -5,9 +5,10 @@
     tools/survivors.py list         the survivors that docs/survivors.toml does not explain
 
 The core and its tests are built apart from the rest of the program: its unit tests, tests/histories, tests/weeks.
-A change to a file costs some 8 s, all of the core some hours; what is done is noted file by file. Rows of
+Each change meets the quick tests first, and what those let pass all of them. All of the core takes some hours of
+processor time; what is done is noted file by file. JOBS=... (2) files are tried at once. Rows of
 docs/reliability.json, under `survivors`: {FILE: {program, made, caught, survived: [CHANGE]}}. `program` is a hash of
-the file; `made` leaves out what does not compile; a change that makes a test run on for a minute is caught.
+the file; `made` leaves out what does not compile; a change that makes the tests run on and on is caught.
 """
 
 import hashlib
@@ -19,7 +20,9 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import Empty, Queue
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -29,7 +32,12 @@ from lab import record  # noqa: E402
 CORE = ROOT / "src/core"
 EXPLAINED = ROOT / "docs/survivors.toml"
 # The first of the weeks; three hundred take some 3 s.
-WEEKS = "300"
+WEEKS = {"WEEKS": "300", "WEEKS_THREADS": "1"}
+TESTS = ["--lib", "--tests"]
+# Those that take longer than all others together: histories left to chance, and a day without events.
+SLOW = ["--skip", "invented::", "--skip", "an_idle_day"]
+# The quick ones take some 5 s, all of them 30 s.
+QUICK_S, ALL_S = 60, 180
 MANIFEST = """\
 [package]
 name = "core_alone"
@@ -97,31 +105,58 @@ def change(name):
     return re.sub(r"^[^:]*:\d+:\d+: ", "", name)
 
 
-def summed(outcomes):
-    """One row of what cargo-mutants says of one file."""
-    kinds = {"CaughtMutant": [], "Timeout": [], "MissedMutant": [], "Unviable": []}
-    for outcome in outcomes:
-        if outcome["scenario"] != "Baseline":
-            kinds[outcome["summary"]].append(change(outcome["scenario"]["Mutant"]["name"]))
-    caught = len(kinds["CaughtMutant"]) + len(kinds["Timeout"])
-    survived = sorted(kinds["MissedMutant"])
+def summed(*passes):
+    """One row of the outcomes that cargo-mutants notes of one file; a later pass has the last word."""
+    last = {}
+    for outcomes in passes:
+        for outcome in outcomes:
+            if outcome["scenario"] != "Baseline":
+                last[outcome["scenario"]["Mutant"]["name"]] = outcome["summary"]
+    kinds = list(last.values())
+    survived = sorted(change(name) for name, kind in last.items() if kind == "MissedMutant")
+    caught = kinds.count("CaughtMutant") + kinds.count("Timeout")
     return {"made": caught + len(survived), "caught": caught, "survived": survived}
 
 
-def try_file(folder, out, file, jobs):
-    """Makes every change to that file; returns its row."""
+def try_file(folder, file):
+    """Makes every change to that file of the laid out core; returns its row."""
+    out = folder / "out" / file.replace("/", "_")
+    quick = change_all(folder, out, file, QUICK_S, ["--", *SLOW])
+    if not any(outcome["summary"] == "MissedMutant" for outcome in quick):
+        return summed(quick)
+    return summed(quick, change_all(folder, out, file, ALL_S, [], "--iterate"))
+
+
+def change_all(folder, out, file, seconds, tests, *flags):
+    """Runs cargo-mutants on one file; returns its outcomes. `--iterate` passes over what was noticed before."""
+    out.mkdir(parents=True, exist_ok=True)
     words = ["cargo", "mutants", "--file", f"src/core/{file}", "--profile", "mutants", "--output", out, "--timeout",
-             "60", "--jobs", str(jobs), "--baseline", "skip", "--no-times", "--colors", "never", "--", "--lib",
-             "--tests"]
-    done = subprocess.run(words, cwd=folder, env=os.environ | {"WEEKS": WEEKS, "WEEKS_THREADS": "1"},
-                          capture_output=True, text=True, check=False)
-    found = out / "mutants.out/outcomes.json"
+             str(seconds), "--in-place", "--baseline", "skip", "--no-times", "--colors", "never", *flags, "--", *TESTS]
+    done = subprocess.run([*words, *tests], cwd=folder, env=os.environ | WEEKS, capture_output=True, text=True,
+                          check=False)
     # 2: some survived; 3: some ran on and on.
     if done.returncode not in (0, 2, 3):
         raise Failed(f"cargo mutants on {file}: code {done.returncode}\n{(done.stdout + done.stderr)[-2000:]}")
-    if not found.exists():
-        return {"made": 0, "caught": 0, "survived": []}
-    return summed(json.loads(found.read_text())["outcomes"])
+    found = out / "mutants.out/outcomes.json"
+    return json.loads(found.read_text())["outcomes"] if found.exists() else []
+
+
+def work(folder, queue):
+    """Lays the core out there and tries file after file."""
+    lay(folder)
+    # Without a sound start every change would look noticed.
+    sound = subprocess.run(["cargo", "test", "--profile", "mutants", *TESTS], cwd=folder, env=os.environ | WEEKS,
+                           capture_output=True, text=True, check=False)
+    if sound.returncode:
+        raise Failed(f"the core by itself fails its tests:\n{(sound.stdout + sound.stderr)[-2000:]}")
+    while True:
+        try:
+            file = queue.get_nowait()
+        except Empty:
+            return
+        row = try_file(folder, file)
+        record.note("survivors", file, program=program(file), **row)
+        print(f"survivors: {file}: {row['caught']} of {row['made']} changes noticed", flush=True)
 
 
 def explained():
@@ -144,18 +179,14 @@ def main(words):
     chosen = words or [file for file in files() if known.get(file, {}).get("program") != program(file)]
     if unknown := set(chosen) - set(files()):
         raise Failed(f"no such file in src/core: {', '.join(sorted(unknown))}")
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "core"
-        lay(folder)
-        # Without a sound start every change would look noticed.
-        sound = subprocess.run(["cargo", "test", "--profile", "mutants", "--lib", "--tests"], cwd=folder,
-                               capture_output=True, text=True, check=False)
-        if sound.returncode:
-            raise Failed(f"the core by itself fails its tests:\n{(sound.stdout + sound.stderr)[-2000:]}")
-        for file in chosen:
-            row = try_file(folder, Path(place) / file.replace("/", "_"), file, int(os.environ.get("JOBS", "2")))
-            record.note("survivors", file, program=program(file), **row)
-            print(f"survivors: {file}: {row['caught']} of {row['made']} changes noticed", flush=True)
+    queue = Queue()
+    for file in chosen:
+        queue.put(file)
+    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor() as pool:
+        jobs = [pool.submit(work, Path(place) / f"core{number}", queue)
+                for number in range(min(int(os.environ.get("JOBS", "2")), len(chosen)))]
+        for job in jobs:
+            job.result()
 
 
 if __name__ == "__main__":
