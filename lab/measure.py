@@ -72,11 +72,10 @@ class Pings:
 
 
 class Watch:
-    """Looks at the router's tailscaled every 50 ms, from a thread."""
-
-    _INTERVAL = 0.05
+    """Looks at the router's tailscaled every 50 ms, from a thread; or every `interval` seconds."""
 
     def __init__(self, node, isp_of):
+        self.interval = 0.05
         self._node = node
         self._isp_of = isp_of
         self._seen = []
@@ -117,7 +116,7 @@ class Watch:
         return len(after) if before or not pids else max(0, len(after) - 1)
 
     def _loop(self):
-        while not self._ending.wait(self._INTERVAL):
+        while not self._ending.wait(self.interval):
             pid = self._node.pid()
             if not self._pids or self._pids[-1][1] != pid:
                 self._pids.append((time.monotonic(), pid))

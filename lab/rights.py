@@ -1,12 +1,28 @@
-"""Scenarios of the rights that procd leaves the daemon: it has those, no more, and needs each of them."""
+"""Scenarios of the rights that procd leaves the daemon: it has those, no more, and needs each of them; and of the keys
+that it could read with them."""
 
+import base64
+import json
+import re
 import time
 from pathlib import Path
 
 from . import plan
 from .hosts import HostError, wait_until
 from .router import RIGHTS, confined
-from .steps import PATIENCE, TAILOVER_CONFIG, await_quiet, expect, linger, seconds, start_tailover, status
+from .steps import (
+    PATIENCE,
+    TAILOVER_CONFIG,
+    await_quiet,
+    expect,
+    expect_back,
+    fail_back,
+    fail_over,
+    linger,
+    seconds,
+    start_tailover,
+    status,
+)
 
 # The bits of linux/capability.h.
 _BITS = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_PTRACE": 19}
@@ -84,3 +100,40 @@ def _without_admin(world):
 def _acts(world):
     episode = status(world)["episode"]
     return episode["acts"] if episode else []
+
+
+# What tailover says: the commands, all with the addresses that a mask would hide.
+_SAYS = [["history", "--json"], ["status", "--json"], ["metrics"], ["report"]]
+# What it writes by itself, besides the log.
+_FOLDER = "/run/tailover"
+
+
+def keys_stay(world):
+    """After a failover no private key of tailscaled's and no auth key is in what tailover says or writes."""
+    keys = _keys(world)
+    start_tailover(world)
+    figures = fail_over(world, "tailover")
+    expect_back(figures)
+    places = {" ".join(words): world.router.host.run(["tailover", *words]) for words in _SAYS}
+    places["the log"] = world.router.log_of_tailover()
+    for file in filter(Path.is_file, world.router.host.path(_FOLDER).rglob("*")):
+        places[file.name] = file.read_text(errors="replace")
+    fail_back(world, "tailover")
+    expect(len(places) > len(_SAYS) + 1, f"nothing is in {_FOLDER}")
+    for place, text in places.items():
+        expect(text.strip(), f"{place} is empty")
+        for name, key in keys.items():
+            expect(key not in text, f"the {name} is in {place}")
+    return f"{len(keys)} keys, in none of {len(places)} places: {', '.join(places)}"
+
+
+def _keys(world):
+    """{NAME: what makes it secret} of the router's tailscaled."""
+    state = json.loads((world.router.host.etc / "tailscale/tailscaled.state").read_text())
+    keys = {"auth key": world.auth_key}
+    for name, value in state.items():
+        held = base64.b64decode(value).decode(errors="replace")
+        for number, key in enumerate(re.findall(r"privkey:([0-9a-f]{64})", held), 1):
+            keys[f"key {number} of {name}"] = key
+    expect(len(keys) >= 3, f"machine and node key are not found in {sorted(state)}")
+    return keys

@@ -237,6 +237,7 @@ SCENARIOS = [
     Scenario(rescues.upgrade_while_steered, tailover=True),
     Scenario(rescues.removed_while_dead, tailover=True),
     Scenario(rights.rights_are_needed, tailover=True),
+    Scenario(rights.keys_stay, tailover=True),
     Scenario(rescues.check_changes_nothing, tailover=True),
     Scenario(documented.documented_commands, tailover=True),
     Scenario(drills.drill_wan, tailover=True),

@@ -56,11 +56,11 @@ class World:
         self.router.start()
         hosts.publish(self.hosts)
         self.internet.await_ready()
-        key = self.internet.auth_key()
+        self.auth_key = self.internet.auth_key()
         nodes = (self.node, self.peer.node)
         for node in nodes:
             node.start()
-        joining = [threading.Thread(target=node.join, args=(key,)) for node in nodes]
+        joining = [threading.Thread(target=node.join, args=(self.auth_key,)) for node in nodes]
         for thread in joining:
             thread.start()
         for thread in joining:

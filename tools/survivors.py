@@ -2,11 +2,12 @@
 """Changes the core in every way that cargo-mutants knows, and notes which changes no test of the core notices.
 
     tools/survivors.py [FILE…]      files of src/core; default: those that have changed since they were tried
+    tools/survivors.py slow [FILE…] what survived unexplained meets the slow tests too
     tools/survivors.py list         the survivors that docs/survivors.toml does not explain
 
 The core and its tests are built apart from the rest of the program: its unit tests, tests/histories, tests/weeks.
-Each change meets the quick tests first, and what those let pass all of them. All of the core takes some hours of
-processor time; what is done is noted file by file. JOBS=... (2) files are tried at once. Rows of
+All changes of the core take some four hours of processor time with the quick tests, which is why the slow ones
+are for what is left; what is done is noted file by file. JOBS=... (2) files are tried at once. Rows of
 docs/reliability.json, under `survivors`: {FILE: {program, made, caught, survived: [CHANGE]}}. `program` is a hash of
 the file; `made` leaves out what does not compile; a change that makes the tests run on and on is caught.
 """
@@ -36,8 +37,8 @@ WEEKS = {"WEEKS": "300", "WEEKS_THREADS": "1"}
 TESTS = ["--lib", "--tests"]
 # Those that take longer than all others together: histories left to chance, and a day without events.
 SLOW = ["--skip", "invented::", "--skip", "an_idle_day"]
-# The quick ones take some 5 s, all of them 30 s.
-QUICK_S, ALL_S = 60, 180
+# The quick ones take some 5 s, the slow ones 25 s.
+QUICK_S, SLOW_S = 60, 240
 MANIFEST = """\
 [package]
 name = "core_alone"
@@ -105,30 +106,35 @@ def change(name):
     return re.sub(r"^[^:]*:\d+:\d+: ", "", name)
 
 
-def summed(*passes):
-    """One row of the outcomes that cargo-mutants notes of one file; a later pass has the last word."""
-    last = {}
-    for outcomes in passes:
-        for outcome in outcomes:
-            if outcome["scenario"] != "Baseline":
-                last[outcome["scenario"]["Mutant"]["name"]] = outcome["summary"]
-    kinds = list(last.values())
-    survived = sorted(change(name) for name, kind in last.items() if kind == "MissedMutant")
-    caught = kinds.count("CaughtMutant") + kinds.count("Timeout")
+def summed(outcomes):
+    """One row of the outcomes that cargo-mutants notes of one file."""
+    kinds = {"CaughtMutant": [], "Timeout": [], "MissedMutant": [], "Unviable": []}
+    for outcome in outcomes:
+        if outcome["scenario"] != "Baseline":
+            kinds[outcome["summary"]].append(change(outcome["scenario"]["Mutant"]["name"]))
+    caught = len(kinds["CaughtMutant"]) + len(kinds["Timeout"])
+    survived = sorted(kinds["MissedMutant"])
     return {"made": caught + len(survived), "caught": caught, "survived": survived}
 
 
 def try_file(folder, file):
     """Makes every change to that file of the laid out core; returns its row."""
+    return summed(change_all(folder, file, QUICK_S, ["--", *SLOW]))
+
+
+def try_slowly(folder, file):
+    """Makes again what survived unexplained; returns the file's row, in which what is noticed now counts as such."""
+    row = record.noted("survivors")[file]
+    left = sorted({name for _, name in unexplained({file: row}, explained())})
+    again = "|".join(f": {re.escape(name)}$" for name in left)
+    found = summed(change_all(folder, file, SLOW_S, [], "--re", again))
+    survived = sorted([name for name in row["survived"] if name not in left] + found["survived"])
+    return {"made": row["made"], "caught": row["made"] - len(survived), "survived": survived}
+
+
+def change_all(folder, file, seconds, tests, *flags):
+    """Runs cargo-mutants on one file; returns its outcomes."""
     out = folder / "out" / file.replace("/", "_")
-    quick = change_all(folder, out, file, QUICK_S, ["--", *SLOW])
-    if not any(outcome["summary"] == "MissedMutant" for outcome in quick):
-        return summed(quick)
-    return summed(quick, change_all(folder, out, file, ALL_S, [], "--iterate"))
-
-
-def change_all(folder, out, file, seconds, tests, *flags):
-    """Runs cargo-mutants on one file; returns its outcomes. `--iterate` passes over what was noticed before."""
     out.mkdir(parents=True, exist_ok=True)
     words = ["cargo", "mutants", "--file", f"src/core/{file}", "--profile", "mutants", "--output", out, "--timeout",
              str(seconds), "--in-place", "--baseline", "skip", "--no-times", "--colors", "never", *flags, "--", *TESTS]
@@ -141,7 +147,7 @@ def change_all(folder, out, file, seconds, tests, *flags):
     return json.loads(found.read_text())["outcomes"] if found.exists() else []
 
 
-def work(folder, queue):
+def work(folder, queue, attempt):
     """Lays the core out there and tries file after file."""
     lay(folder)
     # Without a sound start every change would look noticed.
@@ -154,7 +160,7 @@ def work(folder, queue):
             file = queue.get_nowait()
         except Empty:
             return
-        row = try_file(folder, file)
+        row = attempt(folder, file)
         record.note("survivors", file, program=program(file), **row)
         print(f"survivors: {file}: {row['caught']} of {row['made']} changes noticed", flush=True)
 
@@ -176,14 +182,19 @@ def main(words):
             print(f"{file}: {name}")
         return
     known = record.noted("survivors")
-    chosen = words or [file for file in files() if known.get(file, {}).get("program") != program(file)]
+    fresh = {file for file in files() if known.get(file, {}).get("program") == program(file)}
+    if slowly := words[:1] == ["slow"]:
+        left = sorted(fresh & {file for file, _ in unexplained(known, explained())})
+        chosen = [file for file in left if not words[1:] or file in words[1:]]
+    else:
+        chosen = words or sorted(set(files()) - fresh)
     if unknown := set(chosen) - set(files()):
         raise Failed(f"no such file in src/core: {', '.join(sorted(unknown))}")
     queue = Queue()
     for file in chosen:
         queue.put(file)
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor() as pool:
-        jobs = [pool.submit(work, Path(place) / f"core{number}", queue)
+        jobs = [pool.submit(work, Path(place) / f"core{number}", queue, try_slowly if slowly else try_file)
                 for number in range(min(int(os.environ.get("JOBS", "2")), len(chosen)))]
         for job in jobs:
             job.result()

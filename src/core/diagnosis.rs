@@ -466,23 +466,4 @@ impl Knowledge {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn offline_counts_up_to_the_last_look_only() {
-        let at = Duration::from_secs;
-        let mut k = Knowledge::default();
-        k.tailnet.api = Api::Answers;
-        k.tailnet.backend = Backend::Running;
-        k.tailnet.tun = true;
-        k.tailnet.online = Some(false);
-        k.offline_since = Some(at(10));
-        // Seen in the moment that `start {}` takes; nobody has looked since.
-        k.tailnet_read = Some(at(10));
-        assert_eq!(suspicion(&k, at(60), false), None);
-        k.tailnet_read = Some(at(26));
-        let seen = suspicion(&k, at(60), false);
-        assert_eq!(seen.as_deref(), Some("tailscaled is offline for 16 s"));
-    }
-}
+mod tests;

@@ -15,6 +15,8 @@ mod knowledge;
 pub mod ladder;
 mod machine;
 pub mod prefix;
+#[cfg(test)]
+mod sample;
 pub mod signs;
 pub mod starts;
 pub mod tailnet;

@@ -1,0 +1,122 @@
+//! A router on which all is well, for the unit tests: two uplinks with both families, control and a relay.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::tailnet::{Api, Backend, Flow, Purpose};
+use super::uplink::{Family, Route, Uplink, Way};
+use super::verdict::{Judgement, Verdict};
+use super::{Knowledge, Time};
+
+pub const S: Duration = Duration::from_secs(1);
+/// The assessment begins at `SINCE`, all was asked at `ASKED`, and it is `NOW`.
+pub const SINCE: Time = Duration::from_secs(1000);
+pub const ASKED: Time = Duration::from_secs(1001);
+pub const NOW: Time = Duration::from_secs(1002);
+
+pub const CONTROL: &str = "203.0.113.1:443";
+pub const RELAY: &str = "203.0.113.2:443";
+
+/// What a round that ended at `ASKED` says.
+pub fn judged(verdict: Verdict) -> Judgement {
+    let mut j = Judgement::default();
+    j.verdict = verdict;
+    j.judged_at = Some(ASKED);
+    j.evidence = "t answered".into();
+    if verdict.is_open() {
+        j.control = Some((Ok(()), ASKED));
+        j.resolved = Some(ASKED);
+    }
+    j
+}
+
+pub fn flow(purpose: Purpose, local: &str) -> Flow {
+    let remote = match purpose {
+        Purpose::Derp => RELAY,
+        _ => CONTROL,
+    };
+    let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+    Flow {
+        purpose,
+        local: address(local),
+        remote: address(remote),
+        established: true,
+    }
+}
+
+fn way(address: &str, gateway: &str, metric: u32) -> Way {
+    Way {
+        gateway: Some(gateway.parse().unwrap()),
+        addresses: vec![address.parse().unwrap()],
+        metric: Some(metric),
+        ..Way::default()
+    }
+}
+
+fn uplink(name: &str, device: &str, number: u32) -> Uplink {
+    let v4 = |host: u32| format!("192.0.2.{}", number * 16 + host);
+    let v6 = |host: u32| format!("2001:db8:{number}::{host}");
+    Uplink {
+        name: name.into(),
+        aliases: vec![format!("{name}6")],
+        device: device.into(),
+        v4: Some(way(&v4(2), &v4(1), number * 10)),
+        v6: Some(way(&v6(2), &v6(1), number * 10)),
+        ..Uplink::default()
+    }
+}
+
+/// `wan` (eth1, 192.0.2.18, 2001:db8:1::2) is in use, `wanb` (eth2, 192.0.2.34, 2001:db8:2::2) is open too.
+pub fn well() -> Knowledge {
+    let mut k = Knowledge {
+        uplinks: vec![uplink("wan", "eth1", 1), uplink("wanb", "eth2", 2)],
+        paths_read: Some(ASKED),
+        tailnet_read: Some(NOW),
+        online_seen: true,
+        ..Knowledge::default()
+    };
+    for f in Family::BOTH {
+        for name in ["wan", "wanb"] {
+            k.verdicts.insert((name.into(), f), judged(Verdict::Open));
+        }
+        let way = k.uplinks[0].way(f).unwrap().clone();
+        let path = &mut k.paths[f.at()];
+        path.judgement = judged(Verdict::Open);
+        path.route = Some(Route {
+            device: "eth1".into(),
+            gateway: way.gateway,
+            source: way.addresses.first().copied(),
+        });
+    }
+    let t = &mut k.tailnet;
+    t.api = Api::Answers;
+    t.backend = Backend::Running;
+    t.wanted = Some(true);
+    t.tun = true;
+    t.online = Some(true);
+    t.pid = Some(77);
+    t.flows = vec![
+        flow(Purpose::Control, "192.0.2.18:5001"),
+        flow(Purpose::Derp, "192.0.2.18:5002"),
+    ];
+    k
+}
+
+/// `wan` is dead in both families, path and uplink.
+pub fn dark(mut k: Knowledge) -> Knowledge {
+    for f in Family::BOTH {
+        k.verdicts
+            .insert(("wan".into(), f), judged(Verdict::Closed));
+        k.paths[f.at()].judgement = judged(Verdict::Closed);
+    }
+    k
+}
+
+/// So is `wanb`, with that verdict.
+pub fn all_dark(k: Knowledge, other: Verdict) -> Knowledge {
+    let mut k = dark(k);
+    for f in Family::BOTH {
+        k.verdicts.insert(("wanb".into(), f), judged(other));
+    }
+    k
+}
