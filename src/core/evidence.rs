@@ -78,12 +78,12 @@ fn path(k: &Knowledge, family: Family, now: Time) -> Vec<String> {
         .map(|s| format!(" from {s}"))
         .unwrap_or_default();
     let by = match &k.steering(family).to {
-        Some(hop) if hop.device == route.device => "tailover's rules",
-        _ => "the main table",
+        Some(hop) if hop.device == route.device => "tailover's rules say",
+        _ => "the main table says",
     };
     let way = k.name_device(&route.device);
     let mut seen = vec![format!(
-        "the kernel sends tailscaled's {family} packets by {way}{via}{from}, as {by} says"
+        "the kernel sends tailscaled's {family} packets by {way}{via}{from}, as {by}"
     )];
     seen.extend(results(
         &format!("{family} path by {way}"),
@@ -232,3 +232,6 @@ fn person(k: &Knowledge) -> Vec<String> {
     }
     seen
 }
+
+#[cfg(test)]
+mod tests;
