@@ -188,3 +188,42 @@ pub struct Standing {
     /// counted as fresh.
     pub unheard: Option<(SocketAddr, u32)>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::sample::{flow, well, S};
+
+    #[test]
+    fn a_new_stretch_remembers_which_connections_there_were() {
+        let control = flow(Purpose::Control, "192.0.2.18:1");
+        let relay = flow(Purpose::Derp, "192.0.2.18:2");
+        for (flows, had) in [
+            (vec![], [false, false]),
+            (vec![control.clone()], [true, false]),
+            (vec![relay.clone()], [false, true]),
+            (vec![control, relay], [true, true]),
+        ] {
+            let epoch = Epoch::begin(S, &flows, false);
+            assert_eq!([epoch.had_control, epoch.had_derp], had);
+            assert_eq!((epoch.since, epoch.peer_answered), (S, false));
+            assert!(!flows.iter().any(|f| epoch.doomed(f)));
+            let epoch = Epoch::begin(S, &flows, true);
+            assert!(flows.iter().all(|f| epoch.doomed(f)));
+        }
+    }
+
+    #[test]
+    fn the_flows_of_one_address_are_doomed_alone() {
+        let mut flows = well().tailnet.flows;
+        flows.push(flow(Purpose::Control, "192.0.2.34:5001"));
+        let mut epoch = Epoch::default();
+        epoch.doom(&flows, flows[0].local.ip());
+        let doomed: Vec<bool> = flows.iter().map(|f| epoch.doomed(f)).collect();
+        assert_eq!(doomed, [true, true, false]);
+        // Another port is another flow.
+        let mut later = flows[0].clone();
+        later.local.set_port(5009);
+        assert!(!epoch.doomed(&later));
+    }
+}
