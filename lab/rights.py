@@ -114,17 +114,22 @@ def keys_stay(world):
     start_tailover(world)
     figures = fail_over(world, "tailover")
     expect_back(figures)
-    places = {" ".join(words): world.router.host.run(["tailover", *words]) for words in _SAYS}
+    places = {" ".join(words): _said(world, words) for words in _SAYS}
     places["the log"] = world.router.log_of_tailover()
+    for place, text in places.items():
+        expect("steer" in text, f"{place} tells nothing of the failover: {text[:200]}")
     for file in filter(Path.is_file, world.router.host.path(_FOLDER).rglob("*")):
         places[file.name] = file.read_text(errors="replace")
     fail_back(world, "tailover")
-    expect(len(places) > len(_SAYS) + 1, f"nothing is in {_FOLDER}")
     for place, text in places.items():
-        expect(text.strip(), f"{place} is empty")
         for name, key in keys.items():
             expect(key not in text, f"the {name} is in {place}")
     return f"{len(keys)} keys, in none of {len(places)} places: {', '.join(places)}"
+
+
+def _said(world, words):
+    # The status of a tailnet that is not well yet ends with 1.
+    return world.router.host.run(["tailover", *words], check=False)
 
 
 def _keys(world):

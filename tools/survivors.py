@@ -6,8 +6,8 @@
     tools/survivors.py list         the survivors that docs/survivors.toml does not explain
 
 The core and its tests are built apart from the rest of the program: its unit tests, tests/histories, tests/weeks.
-All changes of the core take some four hours of processor time with the quick tests, which is why the slow ones
-are for what is left; what is done is noted file by file. JOBS=... (2) files are tried at once. Rows of
+All changes of the core take some four hours of processor time with the quick tests, so the slow ones are for what
+is left; what is done is noted file by file. JOBS=... (2) files are tried at once. Rows of
 docs/reliability.json, under `survivors`: {FILE: {program, made, caught, survived: [CHANGE]}}. `program` is a hash of
 the file; `made` leaves out what does not compile; a change that makes the tests run on and on is caught.
 """
@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from lab import record  # noqa: E402
+from lab.sandbox import DIES_WITH_US  # noqa: E402
 
 CORE = ROOT / "src/core"
 EXPLAINED = ROOT / "docs/survivors.toml"
@@ -136,8 +137,9 @@ def change_all(folder, file, seconds, tests, *flags):
     """Runs cargo-mutants on one file; returns its outcomes."""
     out = folder / "out" / file.replace("/", "_")
     out.mkdir(parents=True, exist_ok=True)
-    words = ["cargo", "mutants", "--file", f"src/core/{file}", "--profile", "mutants", "--output", out, "--timeout",
-             str(seconds), "--in-place", "--baseline", "skip", "--no-times", "--colors", "never", *flags, "--", *TESTS]
+    words = [*DIES_WITH_US, "cargo", "mutants", "--file", f"src/core/{file}", "--profile", "mutants", "--output", out,
+             "--timeout", str(seconds), "--in-place", "--baseline", "skip", "--no-times", "--colors", "never", *flags,
+             "--", *TESTS]
     done = subprocess.run([*words, *tests], cwd=folder, env=os.environ | WEEKS, capture_output=True, text=True,
                           check=False)
     # 2: some survived; 3: some ran on and on.
