@@ -7,9 +7,9 @@
 
 The core and its tests are built apart from the rest of the program: its unit tests, tests/histories, tests/weeks.
 All changes of the core take some three hours of processor time with the quick tests, so the slow ones are for what
-is left; what is done is noted file by file. JOBS=... (2) files are tried at once. Rows of
-docs/reliability.json, under `survivors`: {FILE: {program, made, caught, survived: [CHANGE]}}. `program` is a hash of
-the file; `made` leaves out what does not compile; a change that makes the tests run on and on is caught.
+is left; what is done is noted file by file. JOBS=... (2) files are tried at once. Rows of docs/reliability.json,
+under `survivors`: {FILE: {program, made, caught, survived: [CHANGE]}}. `program` is a hash of the file without its
+tests; `made` leaves out what does not compile; a change that makes the tests run on and on is caught.
 """
 
 import hashlib
@@ -96,7 +96,9 @@ def value(need):
 
 
 def program(file):
-    return hashlib.sha256((CORE / file).read_bytes()).hexdigest()[:12]
+    """A hash of the file without its tests, which stand at its end or in a file of their own."""
+    text = re.sub(r"#\[cfg\(test\)\]\nmod \w+;\n", "", (CORE / file).read_text())
+    return hashlib.sha256(text.partition("\n#[cfg(test)]")[0].strip().encode()).hexdigest()[:12]
 
 
 def files():

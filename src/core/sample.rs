@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::budget::Limits;
+use super::ladder::Allowed;
 use super::tailnet::{Api, Backend, Flow, Purpose};
 use super::uplink::{Family, Route, Uplink, Way};
 use super::verdict::{Judgement, Verdict};
-use super::{Knowledge, Time};
+use super::{Knowledge, Policy, Time};
 
 pub const S: Duration = Duration::from_secs(1);
 /// The assessment begins at `SINCE`, all was asked at `ASKED`, and it is `NOW`.
@@ -16,6 +18,23 @@ pub const NOW: Time = Duration::from_secs(1002);
 
 pub const CONTROL: &str = "203.0.113.1:443";
 pub const RELAY: &str = "203.0.113.2:443";
+
+/// The package's own.
+pub fn policy() -> Policy {
+    Policy {
+        allowed: Allowed::ALL,
+        limits: Limits {
+            min: S * 60,
+            max: S * 3600,
+            per_hour: 3,
+        },
+        hold: S * 30,
+        settle: S / 5,
+        interval: S * 30,
+        other_interval: S * 300,
+        probe_timeout: S * 2,
+    }
+}
 
 /// What a round that ended at `ASKED` says.
 pub fn judged(verdict: Verdict) -> Judgement {

@@ -5,6 +5,7 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -98,6 +99,18 @@ class Survivors(unittest.TestCase):
         for file, reasons in survivors.explained().items():
             for name in reasons:
                 self.assertIn(name, rows[file]["survived"])
+
+    def test_a_file_is_the_same_program_whatever_its_tests(self):
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(survivors, "CORE", Path(folder)):
+            def program(text):
+                (Path(folder) / "a.rs").write_text(text)
+                return survivors.program("a.rs")
+
+            alone = program("fn a() {}\n")
+            self.assertEqual(program("fn a() {}\n\n#[cfg(test)]\nmod tests;\n"), alone)
+            self.assertEqual(program("fn a() {}\n\n#[cfg(test)]\nmod tests {\n    fn b() {}\n}\n"), alone)
+            self.assertEqual(program("#[cfg(test)]\nmod sample;\nfn a() {}\n"), alone)
+            self.assertNotEqual(program("fn a() { b() }\n"), alone)
 
     def test_the_core_is_laid_out_with_all_that_its_tests_need(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -381,3 +381,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

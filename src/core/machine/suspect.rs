@@ -222,3 +222,14 @@ impl Core {
 fn beat_silence(p: &Path) -> Duration {
     BEAT_SILENT.max(p.usual_rtt.unwrap_or_default() * OTHERS_ROUND_TRIPS)
 }
+
+#[cfg(test)]
+impl Suspicion {
+    pub(super) fn test(since: Time) -> Suspicion {
+        Suspicion {
+            since,
+            why: "a sign".into(),
+            others_asked: false,
+        }
+    }
+}

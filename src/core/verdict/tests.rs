@@ -256,3 +256,35 @@ fn a_heartbeat_through_a_portal_acquits_nothing() {
     burst(&mut j, 30, &[answer(By::Stun), answer(By::Challenge)]);
     assert_eq!(j.verdict, Verdict::Open);
 }
+
+#[test]
+fn what_is_open_is_vouched_for_by_another_and_nothing_else_is() {
+    let open = || {
+        let mut j = Judgement::default();
+        j.begin(1, S * 2, Effort::Beat);
+        j.take(S, 1, answer(By::Stun));
+        j.take(S, 1, Finding::Over);
+        assert_eq!((j.verdict, j.judged_at), (Verdict::Open, Some(S)));
+        j
+    };
+    let vouched = |mut j: Judgement, at: Time| {
+        j.vouch(at, "the path".into(), Some(S));
+        (j.judged_at, j.rtt, j.evidence)
+    };
+    let (at, rtt) = (S * 5, Some(S));
+    assert_eq!(vouched(open(), at), (Some(at), rtt, "the path".into()));
+    // An older word than its own answer says nothing.
+    assert_eq!(vouched(open(), S).0, Some(S));
+    let later = vouched(open(), S / 2);
+    assert_eq!((later.0, later.1), (Some(S), Some(S / 50)));
+    // While it is asked its own answer counts.
+    let mut asked = open();
+    asked.begin(2, S * 9, Effort::Beat);
+    assert_eq!(vouched(asked, at).0, Some(S));
+    // What is shut is not opened by a word, and what was never asked is not either.
+    let mut shut = open();
+    shut.begin(2, S * 2, Effort::Burst);
+    shut.expire(S * 2);
+    assert_eq!(vouched(shut.clone(), at).0, Some(S * 2));
+    assert_eq!(vouched(Judgement::default(), at).0, None);
+}
