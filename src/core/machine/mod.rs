@@ -553,3 +553,6 @@ impl Core {
         std::mem::take(&mut self.out)
     }
 }
+
+#[cfg(test)]
+mod tests;
