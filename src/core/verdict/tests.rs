@@ -557,12 +557,11 @@ fn a_forgotten_way_has_no_verdict_and_keeps_its_address() {
 
 #[test]
 fn a_verdict_counts_from_the_instant_at_which_it_was_reached() {
-    let at = |verdict: Verdict| {
-        let mut j = Judgement::default();
-        j.verdict = verdict;
-        j.judged_at = Some(S);
-        j.control = Some((Ok(()), S));
-        j
+    let at = |verdict: Verdict| Judgement {
+        verdict,
+        judged_at: Some(S),
+        control: Some((Ok(()), S)),
+        ..Judgement::default()
     };
     let later = S + Duration::from_millis(1);
     for (verdict, open, shut, untold) in [
