@@ -290,3 +290,6 @@ impl Knowledge {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
