@@ -125,3 +125,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

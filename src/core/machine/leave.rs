@@ -81,3 +81,6 @@ impl Core {
             .any(|f| routed(f) == Some(device) || steered(f) == Some(device))
     }
 }
+
+#[cfg(test)]
+mod tests;

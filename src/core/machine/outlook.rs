@@ -36,3 +36,6 @@ impl Core {
         (text, steady.map(|t| (t + hold).max(now)))
     }
 }
+
+#[cfg(test)]
+mod tests;

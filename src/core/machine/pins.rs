@@ -64,6 +64,7 @@ mod tests {
     use super::*;
     use crate::core::budget::Limits;
     use crate::core::ladder::Allowed;
+    use crate::core::sample::{judged, well, ASKED, NOW};
     use crate::core::uplink::Way;
     use crate::core::By;
     use std::net::IpAddr;
@@ -191,5 +192,93 @@ mod tests {
             assert!(!steers(&acts), "{acts:?}");
             assert!(core.faults().is_empty());
         }
+    }
+
+    /// The same, known as of `NOW`: the path is open, its uplink is dead, the other is open.
+    fn rerouted() -> Core {
+        let mut k = well();
+        let dead = judged(Verdict::Closed);
+        k.verdicts.insert(("wan".into(), Family::V4), dead);
+        let held = "192.0.2.18".parse().unwrap();
+        k.pins = vec![Pin {
+            local: held,
+            remote: address(200),
+            device: "eth1".into(),
+        }];
+        let mut core = Core::knowing(k);
+        core.pins.news = true;
+        core
+    }
+
+    /// What minding comes to: whether connections are asked for, and whether an assessment begins.
+    fn minded(change: impl FnOnce(&mut Core)) -> (bool, bool) {
+        let mut core = rerouted();
+        change(&mut core);
+        core.mind_pins(NOW);
+        let asked = core.ordered().contains(&Action::ReadPins);
+        (asked, core.stage == Stage::Proving { since: ASKED })
+    }
+
+    #[test]
+    fn connections_are_read_once_in_an_interval_while_the_signs_last() {
+        assert_eq!(minded(|_| ()), (true, true));
+        let ms = Duration::from_millis(1);
+        assert!(minded(|c| c.pins.asked = Some(NOW - S * 30)).0);
+        assert!(!minded(|c| c.pins.asked = Some(NOW - S * 30 + ms)).0);
+    }
+
+    #[test]
+    fn held_flows_begin_an_assessment_once_and_in_quiet_times() {
+        assert!(!minded(|c| c.pins.news = false).1);
+        assert!(!minded(|c| c.k.pins.clear()).1);
+        let rest = |c: &mut Core| {
+            c.stage = Stage::Resting {
+                until: NOW + S,
+                why: String::new(),
+            };
+        };
+        assert!(!minded(rest).1);
+    }
+
+    #[test]
+    fn without_a_dead_uplink_under_an_open_path_nothing_is_minded() {
+        let verdict = |name: &'static str, verdict| {
+            move |c: &mut Core| {
+                let key = (name.to_string(), Family::V4);
+                c.k.verdicts.insert(key, judged(verdict));
+            }
+        };
+        let (nothing, all) = ((false, false), (true, true));
+        assert_eq!(minded(verdict("wan", Verdict::Open)), nothing);
+        assert_eq!(minded(verdict("wan", Verdict::Portal)), all);
+        assert_eq!(minded(verdict("wanb", Verdict::Closed)), nothing);
+        for closed in [Verdict::Closed, Verdict::DnsDead] {
+            let path = |c: &mut Core| c.k.paths[0].judgement = judged(closed);
+            assert_eq!(minded(path), nothing, "{closed}");
+        }
+        // All three must have been found so lately: within an interval and the time of a round.
+        let ms = Duration::from_millis(1);
+        let oldest = NOW - S * 32;
+        for place in 0..3 {
+            for (at, lately) in [(oldest, true), (oldest - ms, false)] {
+                let mut core = rerouted();
+                let judgement = match place {
+                    0 => &mut core.k.paths[0].judgement,
+                    1 => core
+                        .k
+                        .judgement_mut(&Scope::Uplink("wan".into(), Family::V4)),
+                    _ => core
+                        .k
+                        .judgement_mut(&Scope::Uplink("wanb".into(), Family::V4)),
+                };
+                judgement.judged_at = Some(at);
+                let since = core.rerouted(NOW).map(|(_, since)| since);
+                assert_eq!(since, lately.then_some(at), "{place}");
+            }
+        }
+        let mut core = rerouted();
+        core.k.verdicts.remove(&("wan".into(), Family::V4));
+        core.mind_pins(NOW);
+        assert!(core.k.pins.is_empty() && !core.pins.news, "forgotten");
     }
 }

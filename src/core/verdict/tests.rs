@@ -340,6 +340,11 @@ fn what_an_older_round_finds_says_nothing_of_this_one() {
         assert_eq!(j.verdict, Verdict::Open, "{finding:?}");
         assert!(!j.flaws.any(), "{finding:?}");
     }
+    // Its failures are not this round's reason.
+    let mut j = asked(Effort::Burst);
+    j.take(S, 4, failed("refused"));
+    j.expire(S * 9);
+    assert_eq!(j.evidence, "no answer from any target");
     // Connections that opened then do not make this round mute.
     let mut j = asked(Effort::Burst);
     j.take(S, 4, Finding::Talked);
