@@ -216,3 +216,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

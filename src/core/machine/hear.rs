@@ -181,3 +181,6 @@ impl Core {
         self.out.push(Action::Exit);
     }
 }
+
+#[cfg(test)]
+mod tests;

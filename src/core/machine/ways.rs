@@ -182,3 +182,6 @@ fn same_source(old: Option<&Route>, new: Option<&Route>) -> Option<IpAddr> {
     let both = old.device != new.device && old.source == new.source;
     new.source.filter(|_| both)
 }
+
+#[cfg(test)]
+mod tests;
