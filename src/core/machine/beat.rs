@@ -161,6 +161,7 @@ impl Knowledge {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::sample::{well, NOW, S};
     use crate::core::Way;
 
     fn address(text: &str) -> SocketAddr {
@@ -252,5 +253,220 @@ mod tests {
             spoil(&mut k);
             assert_eq!(proof(&k, 1), None, "{n}");
         }
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// What a look at that time comes to: what is looked at, and which families are asked.
+    fn looked(change: impl FnOnce(&mut Core)) -> (Vec<Look>, Vec<Family>) {
+        let mut core = Core::knowing(well());
+        (core.look_at, core.beat_at) = (NOW + S * 60, NOW + S * 60);
+        change(&mut core);
+        core.look_and_beat(NOW);
+        outcome(&mut core)
+    }
+
+    fn outcome(core: &mut Core) -> (Vec<Look>, Vec<Family>) {
+        let (mut looks, mut asked) = (Vec::new(), Vec::new());
+        for action in core.ordered() {
+            match action {
+                Action::Look(look) => looks.push(look),
+                Action::Probe {
+                    scope: Scope::Path(f),
+                    effort: Effort::Beat,
+                    ..
+                } => asked.push(f),
+                other => panic!("{other:?}"),
+            }
+        }
+        (looks, asked)
+    }
+
+    #[test]
+    fn a_look_and_a_heartbeat_that_are_due_about_the_same_time_come_together() {
+        let soon = S * 3;
+        let full = || vec![Look::All, Look::Pulse];
+        let at = |look: Time, beat: Time| looked(|c| (c.look_at, c.beat_at) = (look, beat)).0;
+        assert_eq!(at(NOW + MS, NOW + MS), vec![]);
+        assert_eq!(at(NOW, NOW + S * 60), full());
+        assert_eq!(at(NOW + S * 60, NOW), [Look::Paths, Look::Beat]);
+        let both = [full(), vec![Look::Beat]].concat();
+        assert_eq!(at(NOW, NOW + soon), both);
+        assert_eq!(at(NOW + soon, NOW), both);
+        assert_eq!(at(NOW, NOW + soon + MS), full());
+        assert_eq!(at(NOW + soon + MS, NOW), [Look::Paths, Look::Beat]);
+        let mut core = Core::knowing(well());
+        (core.look_at, core.beat_at) = (NOW, NOW);
+        core.look_and_beat(NOW);
+        assert_eq!((core.look_at, core.beat_at), (NOW + S * 30, NOW + S * 30));
+        let mut core = Core::knowing(well());
+        (core.look_at, core.beat_at) = (NOW, NOW + S * 10);
+        core.look_and_beat(NOW);
+        assert_eq!((core.look_at, core.beat_at), (NOW + S * 30, NOW + S * 10));
+    }
+
+    #[test]
+    fn after_a_sign_of_an_idle_time_the_path_itself_is_asked() {
+        let asked = |change: fn(&mut Core)| {
+            let sign = |c: &mut Core| {
+                c.beat_at = NOW;
+                c.sign_of_idle = true;
+                change(c);
+            };
+            looked(sign).1
+        };
+        assert_eq!(asked(|_| ()), Family::BOTH);
+        assert_eq!(asked(|c| c.k.paths[0].route = None), [Family::V6]);
+        assert_eq!(asked(|c| c.sign_of_idle = false), []);
+        let suspected = |c: &mut Core| c.suspicion = Some(suspect::Suspicion::test(NOW));
+        assert_eq!(asked(suspected), [], "it is being asked");
+        let mut core = Core::knowing(well());
+        (core.beat_at, core.sign_of_idle) = (NOW, true);
+        core.look_and_beat(NOW);
+        assert!(!core.sign_of_idle);
+        assert_eq!(core.k.paths[0].beat_at, Some(NOW));
+        assert_eq!(core.k.paths[1].asked_at, NOW);
+    }
+
+    /// A core whose paths were told at these seconds before now, and asked lately.
+    fn told(ago: [u32; 2]) -> Core {
+        let mut core = Core::knowing(well());
+        for f in Family::BOTH {
+            let path = &mut core.k.paths[f.at()];
+            path.judgement.judged_at = Some(NOW - S * ago[f.at()]);
+            path.asked_at = NOW - S;
+        }
+        core
+    }
+
+    /// When the next heartbeat is due, and whom it asks.
+    fn next(change: impl FnOnce(&mut Core), ago: [u32; 2]) -> Option<(i64, Family)> {
+        let mut core = told(ago);
+        change(&mut core);
+        let (at, family) = core.next_beat(NOW)?;
+        let seconds = |t: Duration| i64::try_from(t.as_secs()).unwrap();
+        Some((seconds(at) - seconds(NOW), family))
+    }
+
+    #[test]
+    fn an_uplink_that_carries_both_families_is_proved_by_either() {
+        let (v4, v6) = (Family::V4, Family::V6);
+        // By the one that was not asked for longer; each of them every second time.
+        assert_eq!(next(|_| (), [10, 20]), Some((20, v6)));
+        assert_eq!(next(|_| (), [20, 10]), Some((20, v4)));
+        assert_eq!(next(|_| (), [5, 50]), Some((10, v6)));
+        // Each by itself where two devices carry them.
+        let apart = |c: &mut Core| c.k.paths[1].route.as_mut().unwrap().device = "eth2".into();
+        assert_eq!(next(apart, [10, 20]), Some((10, v6)));
+        assert_eq!(next(apart, [25, 20]), Some((5, v4)));
+        let alone = |c: &mut Core| c.k.paths[1].route = None;
+        assert_eq!(next(alone, [10, 20]), Some((20, v4)));
+        let none = |c: &mut Core| c.k.paths.iter_mut().for_each(|p| p.route = None);
+        assert_eq!(next(none, [10, 20]), None);
+        // One that is shut does not speak for the uplink, unless both are.
+        let shut = |c: &mut Core| c.k.paths[1].judgement.verdict = Verdict::Closed;
+        assert_eq!(next(shut, [10, 25]), Some((20, v4)));
+        let both = |c: &mut Core| {
+            shut(c);
+            c.k.paths[0].judgement.verdict = Verdict::Closed;
+        };
+        assert_eq!(next(both, [10, 25]), Some((20, v6)));
+        // One that is being asked is told now.
+        let asked = |c: &mut Core| c.k.paths[1].judgement.begin(9, NOW + S, Effort::Beat);
+        assert_eq!(next(asked, [10, 25]), Some((30, v4)));
+    }
+
+    #[test]
+    fn what_was_heard_by_itself_is_asked_for_its_public_address_now_and_then() {
+        let asked = |span: u32| {
+            move |c: &mut Core| {
+                c.k.paths
+                    .iter_mut()
+                    .for_each(|p| p.asked_at = NOW - S * span)
+            }
+        };
+        assert_eq!(next(asked(290), [0, 0]), Some((10, Family::V4)));
+        assert_eq!(next(asked(200), [0, 0]), Some((30, Family::V4)));
+        // Never more often than the heartbeat itself.
+        let rare = |c: &mut Core| {
+            asked(50)(c);
+            c.policy.other_interval = S * 10;
+        };
+        assert_eq!(next(rare, [0, 0]), Some((10, Family::V4)));
+    }
+
+    /// What a pulse with this news asks, and when the next heartbeat is due.
+    fn beaten(core: &mut Core, heard: &[Heard]) -> (Vec<Family>, Duration) {
+        core.beat(NOW, heard);
+        (outcome(core).1, core.beat_at - NOW)
+    }
+
+    #[test]
+    fn families_that_are_due_are_asked_and_data_spares_the_question() {
+        let (v4, v6) = (Family::V4, Family::V6);
+        assert_eq!(beaten(&mut told([10, 20]), &[]), (vec![], S * 20));
+        assert_eq!(beaten(&mut told([40, 27]), &[]), (vec![v4], S * 30));
+        assert_eq!(beaten(&mut told([26, 26]), &[]), (vec![], S * 4));
+        assert_eq!(beaten(&mut told([70, 70]), &[]), (vec![v4, v6], S * 30));
+        // The next comes no sooner than a look of its own is worth.
+        assert_eq!(beaten(&mut told([28, 60]), &[]).0, [v6]);
+        let mut core = told([27, 56]);
+        core.k.epoch.since = NOW - S * 100;
+        let flow = core.k.tailnet.flows[1].clone();
+        let data = Heard {
+            local: flow.local,
+            remote: flow.remote,
+            ago: S * 2,
+        };
+        assert_eq!(beaten(&mut core, &[data.clone()]), (vec![], S * 4));
+        let judged = core.k.paths[0].judgement.judged_at;
+        assert_eq!(judged, Some(NOW - S * 2));
+        assert_eq!(core.k.verdict("wan", v4).unwrap().judged_at, Some(NOW - S));
+        let text = "203.0.113.2:443 has sent tailscaled data";
+        assert_eq!(core.k.paths[0].judgement.evidence, text);
+        // Data speaks for the uplink too, where that has said nothing newer.
+        core.k
+            .judgement_mut(&Scope::Uplink("wan".into(), v4))
+            .judged_at = None;
+        core.beat(NOW, &[data]);
+        assert_eq!(
+            core.k.verdict("wan", v4).unwrap().judged_at,
+            Some(NOW - S * 2)
+        );
+    }
+
+    #[test]
+    fn a_path_that_is_asked_because_of_a_sign_needs_no_heartbeat() {
+        let idle = |change: fn(&mut Core)| {
+            let mut core = told([70, 70]);
+            core.beat_at = NOW + S * 60;
+            change(&mut core);
+            beaten(&mut core, &[])
+        };
+        let nothing = (vec![], S * 60);
+        assert_eq!(idle(|c| c.sign_of_idle = true), nothing);
+        let suspected = |c: &mut Core| c.suspicion = Some(suspect::Suspicion::test(NOW));
+        assert_eq!(idle(suspected), nothing);
+        let mut none = told([70, 70]);
+        none.k.paths.iter_mut().for_each(|p| p.route = None);
+        assert_eq!(beaten(&mut none, &[]), (vec![], S * 30));
+    }
+
+    #[test]
+    fn speakers_are_control_and_relays_each_once() {
+        let mut k = well();
+        let ends = |k: &Knowledge| k.speakers().len();
+        assert_eq!(ends(&k), 2);
+        let twice = k.tailnet.flows[0].clone();
+        k.tailnet.flows.push(Flow {
+            purpose: Purpose::Derp,
+            ..twice
+        });
+        assert_eq!(ends(&k), 2);
+        k.tailnet.flows[1].purpose = Purpose::Other;
+        assert_eq!(ends(&k), 1);
+        k.tailnet.flows[0].established = false;
+        k.tailnet.flows[2].established = false;
+        assert_eq!(ends(&k), 0);
     }
 }
