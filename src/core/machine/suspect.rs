@@ -233,3 +233,6 @@ impl Suspicion {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -194,3 +194,6 @@ impl Core {
         };
     }
 }
+
+#[cfg(test)]
+mod tests;
