@@ -230,3 +230,6 @@ impl History {
         self.episodes.iter()
     }
 }
+
+#[cfg(test)]
+mod tests;

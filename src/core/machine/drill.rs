@@ -362,3 +362,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -177,3 +177,6 @@ impl Core {
             .then(|| format!("the control connection to {to} is not heard ({times} times resent)"))
     }
 }
+
+#[cfg(test)]
+mod tests;
