@@ -6,10 +6,10 @@
     tools/survivors.py list         the survivors that docs/survivors.toml does not explain
 
 The core and its tests are built apart from the rest of the program: its unit tests, tests/histories, tests/weeks.
-All changes of the core take some three hours of processor time with the quick tests, so the slow ones are for what
-is left; what is done is noted file by file. JOBS=... (2) files are tried at once. Rows of docs/reliability.json,
-under `survivors`: {FILE: {program, made, caught, survived: [CHANGE]}}. `program` is a hash of the file without its
-tests; `made` leaves out what does not compile; a change that makes the tests run on and on is caught.
+All changes of the core take an hour of processor time with the unit tests, so the others are for what those let
+pass; what is done is noted file by file. JOBS=... (2) files are tried at once. Rows of docs/reliability.json, under
+`survivors`: {FILE: {program, made, caught, survived: [CHANGE]}}. `program` is a hash of the file without its tests;
+`made` leaves out what does not compile; a change that makes the tests run on and on is caught.
 """
 
 import hashlib
@@ -35,11 +35,13 @@ CORE = ROOT / "src/core"
 EXPLAINED = ROOT / "docs/survivors.toml"
 # The first of the weeks; a hundred take some 2 s.
 WEEKS = {"WEEKS": "100", "WEEKS_THREADS": "1"}
+# Built and run in a second or two; they notice nearly all.
+UNIT = ["--lib"]
 TESTS = ["--lib", "--tests"]
 # Those that take longer than all others together: histories left to chance, and a day without events.
 SLOW = ["--skip", "invented::", "--skip", "an_idle_day"]
-# The quick ones take some 4 s, the slow ones 25 s.
-QUICK_S, SLOW_S = 60, 240
+# The unit tests take less than a second, the quick ones some 4 s, the slow ones 25 s.
+UNIT_S, QUICK_S, SLOW_S = 30, 60, 240
 MANIFEST = """\
 [package]
 name = "core_alone"
@@ -66,6 +68,12 @@ opt-level = 1
 lto = "off"
 incremental = true
 debug = false
+
+# Of the unit tests alone, which take no time however they are built.
+[profile.units]
+inherits = "dev"
+debug = false
+incremental = true
 """
 
 
@@ -112,40 +120,61 @@ def change(name):
     return re.sub(r"^[^:]*:\d+:\d+: ", "", name)
 
 
-def summed(outcomes):
-    """One row of the outcomes that cargo-mutants notes of one file."""
-    kinds = {"CaughtMutant": [], "Timeout": [], "MissedMutant": [], "Unviable": []}
-    for outcome in outcomes:
-        if outcome["scenario"] != "Baseline":
-            kinds[outcome["summary"]].append(change(outcome["scenario"]["Mutant"]["name"]))
-    caught = len(kinds["CaughtMutant"]) + len(kinds["Timeout"])
-    survived = sorted(kinds["MissedMutant"])
+def summed(*passes):
+    """One row of the outcomes that cargo-mutants notes of one file; a later pass has the last word."""
+    last = {}
+    for outcomes in passes:
+        for outcome in outcomes:
+            if outcome["scenario"] != "Baseline":
+                last[outcome["scenario"]["Mutant"]["name"]] = outcome["summary"]
+    kinds = list(last.values())
+    survived = sorted(change(name) for name, kind in last.items() if kind == "MissedMutant")
+    caught = kinds.count("CaughtMutant") + kinds.count("Timeout")
     return {"made": caught + len(survived), "caught": caught, "survived": survived}
+
+
+def missed(outcomes):
+    """The full names, with their places, of what no test noticed."""
+    return [o["scenario"]["Mutant"]["name"] for o in outcomes if o["summary"] == "MissedMutant"]
+
+
+def only(names):
+    """The flags that have cargo-mutants make these changes alone: full names, or ends of names."""
+    return ["--re", "|".join(f"{re.escape(name)}$" for name in sorted(set(names)))]
 
 
 def try_file(folder, file):
     """Makes every change to that file of the laid out core; returns its row."""
-    return summed(change_all(folder, file, QUICK_S, ["--", *SLOW]))
+    unit = change_all(folder, file, UNIT_S, UNIT)
+    if not missed(unit):
+        return summed(unit)
+    return summed(unit, change_all(folder, file, QUICK_S, [*TESTS, "--", *SLOW], only(missed(unit))))
 
 
 def try_slowly(folder, file):
     """Makes again what survived unexplained; returns the file's row, in which what is noticed now counts as such."""
     row = record.noted("survivors")[file]
-    left = sorted({name for _, name in unexplained({file: row}, explained())})
-    again = "|".join(f": {re.escape(name)}$" for name in left)
-    found = summed(change_all(folder, file, SLOW_S, [], "--re", again))
+    left = {name for _, name in unexplained({file: row}, explained())}
+    found = summed(change_all(folder, file, SLOW_S, TESTS, only(f": {name}" for name in left)))
     survived = sorted([name for name in row["survived"] if name not in left] + found["survived"])
     return {"made": row["made"], "caught": row["made"] - len(survived), "survived": survived}
 
 
-def change_all(folder, file, seconds, tests, *flags):
+def profile(tests):
+    return "units" if tests == UNIT else "mutants"
+
+
+def change_all(folder, file, seconds, tests, flags=()):
     """Runs cargo-mutants on one file; returns its outcomes."""
     out = folder / "out" / file.replace("/", "_")
     out.mkdir(parents=True, exist_ok=True)
-    words = [*DIES_WITH_US, "cargo", "mutants", "--file", f"src/core/{file}", "--profile", "mutants", "--output", out,
-             "--timeout", str(seconds), "--in-place", "--baseline", "skip", "--no-times", "--colors", "never", *flags,
-             "--", *TESTS]
-    done = subprocess.run([*words, *tests], cwd=folder, env=os.environ | WEEKS, capture_output=True, text=True,
+    words = [*DIES_WITH_US, "cargo", "mutants", "--file", f"src/core/{file}", "--profile", profile(tests), "--output",
+             out, "--timeout", str(seconds), "--in-place", "--baseline", "skip", "--no-times", "--colors", "never"]
+    if tests == UNIT:
+        # What comes after `--` is for running the tests alone; nothing else is to be built.
+        words.append("--cargo-arg=--lib")
+    words += [*flags, "--", *tests]
+    done = subprocess.run(words, cwd=folder, env=os.environ | WEEKS, capture_output=True, text=True,
                           check=False)
     # 2: some survived; 3: some ran on and on.
     if done.returncode not in (0, 2, 3):
@@ -158,10 +187,11 @@ def work(folder, queue, attempt):
     """Lays the core out there and tries file after file."""
     lay(folder)
     # Without a sound start every change would look noticed.
-    sound = subprocess.run(["cargo", "test", "--profile", "mutants", *TESTS], cwd=folder, env=os.environ | WEEKS,
-                           capture_output=True, text=True, check=False)
-    if sound.returncode:
-        raise Failed(f"the core by itself fails its tests:\n{(sound.stdout + sound.stderr)[-2000:]}")
+    for tests in (UNIT, TESTS):
+        sound = subprocess.run(["cargo", "test", "--profile", profile(tests), *tests], cwd=folder,
+                               env=os.environ | WEEKS, capture_output=True, text=True, check=False)
+        if sound.returncode:
+            raise Failed(f"the core by itself fails its tests:\n{(sound.stdout + sound.stderr)[-2000:]}")
     while True:
         try:
             file = queue.get_nowait()
