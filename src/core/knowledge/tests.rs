@@ -220,6 +220,8 @@ fn a_hindrance_is_one_that_all_open_ways_have() {
     assert_eq!(all_dark(with(both), Verdict::Closed).hindrance(), None);
 }
 
+type Place = fn(&mut Knowledge) -> &mut Judgement;
+
 #[test]
 fn the_control_server_s_answer_counts_over_the_path_or_the_uplink_that_it_uses() {
     let silent = || {
@@ -232,7 +234,6 @@ fn the_control_server_s_answer_counts_over_the_path_or_the_uplink_that_it_uses()
     };
     assert!(!silent().control_answers(SINCE));
     assert_eq!(silent().control_failure(SINCE), None);
-    type Place = fn(&mut Knowledge) -> &mut Judgement;
     let ways: [(Place, bool); 4] = [
         (|k| &mut k.paths[0].judgement, true),
         (|k| &mut k.paths[1].judgement, true),

@@ -382,7 +382,7 @@ mod tests {
             move |c: &mut Core| {
                 c.k.paths
                     .iter_mut()
-                    .for_each(|p| p.asked_at = NOW - S * span)
+                    .for_each(|p| p.asked_at = NOW - S * span);
             }
         };
         assert_eq!(next(asked(290), [0, 0]), Some((10, Family::V4)));
@@ -418,7 +418,10 @@ mod tests {
             remote: flow.remote,
             ago: S * 2,
         };
-        assert_eq!(beaten(&mut core, &[data.clone()]), (vec![], S * 4));
+        assert_eq!(
+            beaten(&mut core, std::slice::from_ref(&data)),
+            (vec![], S * 4)
+        );
         let judged = core.k.paths[0].judgement.judged_at;
         assert_eq!(judged, Some(NOW - S * 2));
         assert_eq!(core.k.verdict("wan", v4).unwrap().judged_at, Some(NOW - S));

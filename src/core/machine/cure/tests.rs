@@ -21,6 +21,13 @@ fn stuck() -> Fault {
     }
 }
 
+fn lost() -> Fault {
+    Fault::LostState {
+        lost: vec!["rule 5270".into()],
+        mendable: true,
+    }
+}
+
 fn stale() -> Fault {
     Fault::StalePaths {
         evidence: "older".into(),
@@ -58,12 +65,6 @@ fn each_act_is_ordered_for_its_own_faults_and_counted() {
         let texts = which.iter().map(|n| faults[*n].to_string());
         texts.collect::<Vec<_>>().join("; ")
     };
-    fn lost() -> Fault {
-        Fault::LostState {
-            lost: vec!["rule 5270".into()],
-            mendable: true,
-        }
-    }
     for (cure, action, why) in [
         (Cure::Nudge, Action::Nudge, text(&[1])),
         (Cure::Renew, Action::Renew, text(&[0, 1])),
@@ -264,6 +265,8 @@ fn a_restart_is_booked_and_one_that_is_not_allowed_is_waited_for() {
     );
 }
 
+/// What an act that was done has reported.
+#[allow(clippy::unnecessary_wraps)]
 fn report(change: impl FnOnce(&mut Report)) -> Result<Report, String> {
     let mut report = Report {
         text: "done".into(),

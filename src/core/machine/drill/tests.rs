@@ -176,7 +176,10 @@ fn control_over_another_uplink_is_noted_once() {
         None,
         "one family has not moved"
     );
-    assert_eq!(noted(|c| drop(c.k.tailnet.flows.remove(0))), None);
+    let no_control = |c: &mut Core| {
+        c.k.tailnet.flows.remove(0);
+    };
+    assert_eq!(noted(no_control), None);
     assert_eq!(noted(|c| c.k.tailnet.online = Some(false)), None);
     let small = |c: &mut Core| {
         c.k.tailnet.online = Some(false);
@@ -252,7 +255,12 @@ fn a_drill_ends_when_something_real_happens() {
         assert!(why.as_ref().is_some_and(|w| w.contains(text)), "{why:?}");
     };
     says(|c| c.k.tailnet.key_expired = true, "expired key");
-    says(|c| drop(c.k.uplinks.remove(0)), "wan is gone");
+    says(
+        |c| {
+            c.k.uplinks.remove(0);
+        },
+        "wan is gone",
+    );
     for verdict in [Verdict::Closed, Verdict::Portal] {
         let mut core = there();
         core.k.paths[1].judgement = judged(verdict);
@@ -425,7 +433,12 @@ fn after_a_drill_the_mark_goes_back_as_soon_as_the_uplink_is_proved() {
     // It failed meanwhile: the mark stays where it is.
     let stays = (false, vec![], true);
     assert_eq!(returned(wan(Verdict::Closed)), stays);
-    assert_eq!(returned(|c| drop(c.k.uplinks.remove(0))), stays);
+    assert_eq!(
+        returned(|c| {
+            c.k.uplinks.remove(0);
+        }),
+        stays
+    );
     assert_eq!(returned(|c| c.returning = None), stays);
     let back_already = |c: &mut Core| Family::BOTH.into_iter().for_each(|f| route_by(c, f, 0));
     assert_eq!(returned(back_already), stays);

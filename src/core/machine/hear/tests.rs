@@ -272,10 +272,7 @@ fn at_the_end_the_steering_goes_where_main_s_own_way_is_open() {
     assert_eq!(stopped(|c| c.k.steering[0].to = None), (false, false));
     let dead = |c: &mut Core| {
         c.k = dark(well());
-        kept_on(c);
-    };
-    fn kept_on(c: &mut Core) {
         c.k.steering[0].keep = Knowledge::hop(&c.k.uplinks[1], V4);
-    }
+    };
     assert_eq!(stopped(dead), left);
 }

@@ -302,6 +302,11 @@ fn a_better_uplink_is_asked_every_few_seconds_and_never_broken_off() {
     }
 }
 
+/// What is known of the better uplink.
+fn of(core: &mut Core) -> &mut Judgement {
+    core.k.judgement_mut(&wan(Family::V4))
+}
+
 #[test]
 fn a_better_uplink_is_stable_when_it_was_open_for_the_hold_and_answers_now() {
     let stable = |change: fn(&mut Core)| {
@@ -309,9 +314,6 @@ fn a_better_uplink_is_stable_when_it_was_open_for_the_hold_and_answers_now() {
         change(&mut core);
         core.stable(NOW, "wan", V4, JUST_NOW)
     };
-    fn of(core: &mut Core) -> &mut Judgement {
-        core.k.judgement_mut(&wan(Family::V4))
-    }
     assert!(stable(|_| ()));
     assert!(stable(|c| of(c).steady_since = Some(NOW - S * 30)));
     assert!(!stable(|c| of(c).steady_since = Some(NOW - S * 30 + MS)));

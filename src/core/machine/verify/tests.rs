@@ -271,7 +271,11 @@ fn the_tailnet_is_well_when_path_control_and_a_relay_or_a_peer_are() {
 fn a_connection_that_was_not_there_before_need_not_be_there_now() {
     let healthy =
         |change: &dyn Fn(&mut Knowledge)| Core::knowing(with(well(), change)).healthy(SINCE);
-    let without = |n: usize| move |k: &mut Knowledge| drop(k.tailnet.flows.remove(n));
+    let without = |n: usize| {
+        move |k: &mut Knowledge| {
+            k.tailnet.flows.remove(n);
+        }
+    };
     // Control, then a relay.
     for n in [0, 1] {
         let had = |k: &mut Knowledge| {
