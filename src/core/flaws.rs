@@ -230,4 +230,94 @@ mod tests {
         ];
         assert!(!tls(&spoken, &none).any());
     }
+
+    fn all() -> Flaws {
+        let why = |text: &str| Some(text.to_string());
+        Flaws {
+            names: why("n"),
+            tls: why("t"),
+            large: why("l"),
+            clock: why("c"),
+            tls_doubt: true,
+        }
+    }
+
+    #[test]
+    fn flaws_are_told_in_a_row_and_two_of_them_hinder() {
+        let text = "; no resolver answers (n); TLS does not work (t); large packets are lost (l)";
+        assert_eq!(all().to_string(), format!("{text}; the clock is wrong (c)"));
+        assert_eq!(Flaws::default().to_string(), "");
+        let large = Some("large packets are lost (l)".to_string());
+        assert_eq!(all().hinders(), large);
+        let tls = Flaws {
+            large: None,
+            ..all()
+        };
+        assert_eq!(tls.hinders(), Some("TLS does not work (t)".to_string()));
+        let others = Flaws { tls: None, ..tls };
+        assert_eq!(others.hinders(), None);
+    }
+
+    #[test]
+    fn names_and_the_clock_are_no_flaws_that_last() {
+        let lasting = Flaws {
+            names: None,
+            clock: None,
+            ..all()
+        };
+        assert_eq!(all().lasting(), lasting);
+        assert!(all().any() && !Flaws::default().any());
+    }
+
+    #[test]
+    fn a_large_packet_passes_or_does_not() {
+        let mut clues = Clues::default();
+        assert!(!clues.large_passed());
+        clues.large(&Err("lost".into()));
+        assert!(!clues.large_passed());
+        clues.large(&Ok(()));
+        assert!(clues.large_passed());
+    }
+
+    #[test]
+    fn a_round_remembers_eight_targets_of_each_kind() {
+        let mut clues = Clues::default();
+        for n in 0..12 {
+            clues.tls(&format!("a{n}"), &broken());
+            clues.tls(&format!("b{n}"), &Tls::NotYetValid { early: false });
+            // Each counts once.
+            clues.tls("a0", &broken());
+            clues.tls("b0", &Tls::NotYetValid { early: false });
+        }
+        assert_eq!((clues.broken.len(), clues.not_yet.len()), (8, 8));
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_valid_yet_explains_handshakes_that_fail() {
+        let doubted = Flaws {
+            tls_doubt: true,
+            ..Flaws::default()
+        };
+        let ends = [
+            ("a", broken()),
+            ("b", broken()),
+            ("c", Tls::NotYetValid { early: false }),
+        ];
+        assert!(!tls(&ends, &doubted).any());
+        // The clock stays years behind whatever the next certificate says.
+        let ends = [
+            ("a", Tls::NotYetValid { early: true }),
+            ("b", Tls::NotYetValid { early: false }),
+            ("c", Tls::Spoken),
+        ];
+        let text = "the certificate of a is not valid yet, and the clock is years behind";
+        let flaws = tls(&ends, &Flaws::default());
+        assert_eq!(flaws.clock.as_deref(), Some(text));
+        let two = [
+            ("a", Tls::NotYetValid { early: false }),
+            ("b", Tls::NotYetValid { early: false }),
+        ];
+        let text = "the certificate of a is not valid yet, nor any other";
+        assert_eq!(tls(&two, &Flaws::default()).clock.as_deref(), Some(text));
+    }
 }

@@ -301,4 +301,207 @@ mod tests {
             Next::Do(vec![Cure::Restart])
         );
     }
+
+    fn f4(mendable: bool) -> Fault {
+        Fault::LostState {
+            lost: vec!["table 52".into()],
+            mendable,
+        }
+    }
+
+    fn all_but(change: fn(&mut Allowed)) -> Allowed {
+        let mut allowed = Allowed::ALL;
+        change(&mut allowed);
+        allowed
+    }
+
+    fn act(cures: &[Cure]) -> Next {
+        Next::Do(cures.to_vec())
+    }
+
+    #[test]
+    fn each_family_is_steered_until_that_was_tried_twice() {
+        let both = [f1(), {
+            let mut f = f1();
+            if let Fault::PinnedRoute { family, .. } = &mut f {
+                *family = Family::V6;
+            }
+            f
+        }];
+        let steer = Cure::Steer;
+        let tried = |steer| Tried {
+            steer,
+            ..Tried::default()
+        };
+        let (v4, v6) = (steer(Family::V4), steer(Family::V6));
+        assert_eq!(pick(&both, &tried([0, 1]), false), act(&[v4, v6]));
+        assert_eq!(pick(&both, &tried([2, 1]), false), act(&[v6]));
+        let beyond = "moving the mark did not open the path".to_string();
+        assert_eq!(pick(&both, &tried([2, 2]), true), Next::Nothing(beyond));
+        // The other faults have their turn then.
+        let all = [f1(), f2(), f3()];
+        let mild = act(&[Cure::Nudge, Cure::Renew]);
+        assert_eq!(pick(&all, &tried([2, 0]), true), mild);
+        for (fault, next) in [
+            (f2(), act(&[Cure::Renew])),
+            (f3(), act(&[Cure::Nudge])),
+            (f4(true), act(&[Cure::Mend])),
+            (Fault::DaemonGone, act(&[Cure::Restart])),
+        ] {
+            assert_eq!(
+                pick(&[f1(), fault.clone()], &tried([2, 0]), true),
+                next,
+                "{fault}"
+            );
+        }
+    }
+
+    #[test]
+    fn where_the_mark_may_not_be_moved_that_is_said() {
+        let not = "the mark has to be moved, and steer is not among the allowed cures".to_string();
+        let tried = Tried::default();
+        let no_steer = all_but(|a| a.steer = false);
+        assert_eq!(
+            next(&[f1()], &no_steer, &tried, true),
+            Next::Nothing(not.clone())
+        );
+        let stuck = next(&[f1(), f2()], &no_steer, &tried, true);
+        assert_eq!(stuck, act(&[Cure::Renew]));
+        // Restart alone is done although it cannot help; with any other it is not.
+        assert!(matches!(
+            next(&[f1()], &RESTART_ONLY, &tried, true),
+            Next::Useless(_)
+        ));
+        for with in [
+            |a: &mut Allowed| a.nudge = true,
+            |a: &mut Allowed| a.renew = true,
+            |a: &mut Allowed| a.mend = true,
+            |a: &mut Allowed| a.restart = false,
+        ] {
+            let mut allowed = RESTART_ONLY;
+            with(&mut allowed);
+            assert_eq!(
+                next(&[f1()], &allowed, &tried, true),
+                Next::Nothing(not.clone())
+            );
+        }
+    }
+
+    #[test]
+    fn a_dead_tailscaled_is_restarted_where_that_is_allowed() {
+        let gone = [Fault::DaemonGone];
+        let hung = [Fault::DaemonHung { why: String::new() }];
+        let tried = Tried::default();
+        assert_eq!(pick(&gone, &tried, false), act(&[Cure::Restart]));
+        assert_eq!(pick(&hung, &tried, false), act(&[Cure::Restart]));
+        let no = next(&gone, &all_but(|a| a.restart = false), &tried, true);
+        let why = "tailscaled has to be restarted, and restart is not allowed";
+        assert_eq!(no, Next::Nothing(why.into()));
+    }
+
+    #[test]
+    fn mild_cures_are_tried_twice_each_where_they_can_help() {
+        let tried = |nudge, renew| Tried {
+            nudge,
+            renew,
+            ..Tried::default()
+        };
+        let both = [f2(), f3()];
+        assert_eq!(
+            pick(&both, &tried(1, 1), true),
+            act(&[Cure::Nudge, Cure::Renew])
+        );
+        assert_eq!(pick(&both, &tried(2, 1), true), act(&[Cure::Renew]));
+        assert_eq!(pick(&both, &tried(1, 2), true), act(&[Cure::Nudge]));
+        assert_eq!(pick(&both, &tried(0, 0), false), act(&[Cure::Nudge]));
+        assert_eq!(pick(&[f2()], &tried(0, 0), true), act(&[Cure::Renew]));
+        // A new control client also reconnects the home relay: it is milder than a restart.
+        assert_eq!(pick(&[f3()], &tried(2, 0), true), act(&[Cure::Renew]));
+        assert_eq!(pick(&[f3()], &tried(2, 1), true), act(&[Cure::Renew]));
+        assert_eq!(pick(&[f3()], &tried(2, 2), true), act(&[Cure::Restart]));
+        assert_eq!(pick(&[f3()], &tried(2, 0), false), Next::AwaitControl);
+        let missing = Tried {
+            nudge_missing: true,
+            ..Tried::default()
+        };
+        assert_eq!(pick(&[f3()], &missing, true), act(&[Cure::Renew]));
+        assert_eq!(pick(&[f2()], &tried(0, 2), true), act(&[Cure::Restart]));
+        for (allowed, faults, next_) in [
+            (all_but(|a| a.nudge = false), [f3()], act(&[Cure::Renew])),
+            (all_but(|a| a.renew = false), [f2()], act(&[Cure::Restart])),
+            (
+                all_but(|a| a.mend = false),
+                [f4(true)],
+                act(&[Cure::Restart]),
+            ),
+        ] {
+            assert_eq!(
+                next(&faults, &allowed, &Tried::default(), true),
+                next_,
+                "{allowed:?}"
+            );
+        }
+        let neither = all_but(|a| (a.nudge, a.renew) = (false, false));
+        let restart = act(&[Cure::Restart]);
+        assert_eq!(next(&[f3()], &neither, &Tried::default(), true), restart);
+    }
+
+    #[test]
+    fn where_nothing_is_left_nothing_is_done() {
+        let spent = Tried {
+            steer: [2, 2],
+            nudge: 2,
+            renew: 2,
+            mend: 2,
+            ..Tried::default()
+        };
+        let all_tried = Next::Nothing("every allowed cure was tried".into());
+        let no_restart = all_but(|a| a.restart = false);
+        assert_eq!(next(&[f2()], &no_restart, &spent, true), all_tried);
+        // While a family's way is dead a restart does not help the other's.
+        assert_eq!(pick(&[f1(), f2()], &spent, true), all_tried);
+        let nothing = Next::Nothing("nothing to cure".into());
+        assert_eq!(pick(&[Fault::Userspace], &spent, true), nothing);
+        assert_eq!(pick(&[], &Tried::default(), false), nothing);
+        for fault in [f2(), f3(), f4(false)] {
+            assert_eq!(pick(&[fault], &spent, false), Next::AwaitControl);
+        }
+    }
+
+    #[test]
+    fn lost_state_is_put_back_beside_what_else_is_done() {
+        let tried = Tried::default();
+        let all = [f2(), f3(), f4(true)];
+        let three = act(&[Cure::Nudge, Cure::Renew, Cure::Mend]);
+        assert_eq!(pick(&all, &tried, true), three);
+        assert!(mends(&all, &Allowed::ALL, &tried));
+        assert!(!mends(&[f4(false)], &Allowed::ALL, &tried));
+        assert!(!mends(&all, &all_but(|a| a.mend = false), &tried));
+        let once = |mend| Tried {
+            mend,
+            ..Tried::default()
+        };
+        assert!(mends(&all, &Allowed::ALL, &once(1)) && !mends(&all, &Allowed::ALL, &once(2)));
+    }
+
+    #[test]
+    fn each_cure_has_its_word_and_its_patience() {
+        let cures = [
+            Cure::Steer(Family::V6),
+            Cure::Nudge,
+            Cure::Renew,
+            Cure::Mend,
+            Cure::Restart,
+        ];
+        let told = cures.map(|c| (c.to_string(), c.word(), c.patience().as_secs()));
+        let told: Vec<_> = told.iter().map(|(a, b, s)| (a.as_str(), *b, *s)).collect();
+        let expected = [
+            ("steer IPv6", "steer", 4),
+            ("nudge", "nudge", 6),
+            ("renew", "renew", 8),
+            ("mend", "mend", 3),
+            ("restart", "restart", 30),
+        ];
+        assert_eq!(told, expected);
+    }
 }

@@ -385,4 +385,199 @@ mod tests {
             .count();
         assert_eq!(asked, 10 + 3600 / 30 - 1);
     }
+
+    const MS: Duration = Duration::from_millis(1);
+    const S: Duration = Duration::from_secs(1);
+
+    /// What a pulse with these counters says.
+    fn pulsed(
+        signs: &mut Signs,
+        now: Duration,
+        uplinks: &[Traffic],
+        tunnel: Option<Traffic>,
+    ) -> Option<String> {
+        let pulse = Pulse {
+            uplinks: uplinks.to_vec(),
+            tunnel,
+            ..Pulse::default()
+        };
+        signs.take(now, &pulse, &["eth1"], |_| true)
+    }
+
+    /// Whether an uplink that has sent so many packets into a silence of so long is a sign.
+    fn silent(device: &str, span: Duration, sent: u64) -> Option<String> {
+        let mut signs = Signs::default();
+        pulsed(&mut signs, S, &[traffic(device, 5, 5)], None);
+        pulsed(&mut signs, S + MS, &[traffic(device, 5, 5 + sent)], None);
+        pulsed(&mut signs, S + span, &[traffic(device, 5, 5 + sent)], None)
+    }
+
+    #[test]
+    fn an_uplink_in_use_is_silent_after_a_second_and_two_packets() {
+        let text = Some("eth1 sends and receives nothing".to_string());
+        assert_eq!(silent("eth1", S, 2), text);
+        assert_eq!(silent("eth1", S - MS, 2), None);
+        assert_eq!(silent("eth1", S, 1), None);
+        assert_eq!(silent("eth2", S, 2), None, "nothing leaves by it");
+    }
+
+    #[test]
+    fn each_device_is_compared_with_itself_and_forgotten_when_it_goes() {
+        let mut signs = Signs::default();
+        let both = |received, sent| [traffic("eth1", received, 9), traffic("eth2", 9, sent)];
+        pulsed(&mut signs, S, &both(5, 5), None);
+        for n in 1..8 {
+            let now = S + HALF * n;
+            let told = pulsed(
+                &mut signs,
+                now,
+                &both(5 + u64::from(n), 5 + u64::from(n)),
+                None,
+            );
+            assert_eq!(told, None);
+        }
+        assert_eq!(signs.uplinks.len(), 2);
+        pulsed(&mut signs, S * 9, &[traffic("eth2", 9, 9)], None);
+        let left: Vec<&str> = signs.uplinks.iter().map(|m| m.device.as_str()).collect();
+        assert_eq!(left, ["eth2"]);
+    }
+
+    #[test]
+    fn another_tunnel_begins_anew() {
+        let mut signs = Signs::default();
+        let mut take = |n: u32, device: &str, received, sent| {
+            let tunnel = Some(traffic(device, received, sent));
+            pulsed(&mut signs, HALF * n, &[], tunnel)
+        };
+        take(1, "tailscale0", 5, 5);
+        take(2, "tailscale0", 5, 8);
+        let text = Some("nothing comes from the peers by tailscale0".to_string());
+        assert_eq!(take(4, "tailscale0", 5, 9), text);
+        take(5, "tailscale1", 5, 9);
+        take(6, "tailscale1", 5, 12);
+        assert_eq!(take(6, "tailscale1", 5, 12), None, "half a second");
+        assert!(take(8, "tailscale1", 5, 12).is_some());
+    }
+
+    #[test]
+    fn a_steady_flow_is_one_without_long_pauses_of_which_enough_are_known() {
+        // Every `gap` half seconds something comes; the last pause is `pause` half seconds.
+        let stops = |times: u32, gap: u32, pause: u32| {
+            let mut signs = Signs::default();
+            let mut told = false;
+            let mut received = 0;
+            for n in 0..=times * gap {
+                received += u64::from(n % gap == 0);
+                let tunnel = Some(traffic("tailscale0", received, 0));
+                pulsed(&mut signs, HALF * n, &[], tunnel);
+            }
+            for n in 1..=pause {
+                let tunnel = Some(traffic("tailscale0", received, 0));
+                told |= pulsed(&mut signs, HALF * (times * gap + n), &[], tunnel).is_some();
+            }
+            told
+        };
+        assert!(stops(4, 1, 2) && !stops(4, 1, 1));
+        assert!(!stops(3, 1, 9), "too little is known of it");
+        // Twice the usual pause.
+        assert!(stops(4, 4, 8) && !stops(4, 4, 7));
+        assert!(!stops(4, 5, 99), "such a flow pauses anyway");
+    }
+
+    #[test]
+    fn rare_pulses_say_nothing_of_pauses() {
+        let told = |every: Duration| {
+            let mut signs = Signs::default();
+            for n in 0..6 {
+                let tunnel = Some(traffic("tailscale0", u64::from(n), 0));
+                pulsed(&mut signs, every * n, &[], tunnel);
+            }
+            let mut pauses = (1..9).map(|n| every * 5 + S * n);
+            pauses.any(|now| {
+                let tunnel = Some(traffic("tailscale0", 5, 0));
+                pulsed(&mut signs, now, &[], tunnel).is_some()
+            })
+        };
+        assert!(told(S));
+        assert!(!told(S + MS));
+    }
+
+    #[test]
+    fn a_device_that_was_made_anew_has_moved_nothing_yet() {
+        for (received, sent, anew) in [(4, 9, true), (9, 4, true), (5, 5, false), (9, 9, false)] {
+            let mut meter = Meter::new(S, &traffic("eth1", 5, 5));
+            meter.unanswered = 7;
+            meter.take(S * 2, &traffic("eth1", received, sent));
+            let fresh = meter.unanswered == 0 && meter.gaps.is_empty();
+            assert_eq!(fresh, anew, "{received} {sent}");
+        }
+    }
+
+    #[test]
+    fn a_tunnel_is_in_use_for_ten_seconds_after_each_packet() {
+        let used = |received, sent, span: Duration| {
+            let mut signs = Signs::default();
+            let tunnel = Some(traffic("tailscale0", 5, 5));
+            pulsed(&mut signs, S, &[], tunnel);
+            let tunnel = Some(traffic("tailscale0", received, sent));
+            pulsed(&mut signs, S * 20, &[], tunnel);
+            signs.in_use(S * 20 + span)
+        };
+        assert!(used(6, 5, S * 10 - MS) && !used(6, 5, S * 10));
+        assert!(used(5, 6, S * 10 - MS));
+        assert!(!used(5, 5, MS), "nothing has moved");
+        assert!(!Signs::default().in_use(S));
+    }
+
+    #[test]
+    fn what_was_told_is_told_again_once_it_was_heard() {
+        let mut meter = Meter::new(S, &traffic("eth1", 5, 5));
+        meter.take(S + HALF, &traffic("eth1", 5, 9));
+        assert!(meter.unanswered(S * 2) && !meter.unanswered(S * 3));
+        meter.take(S * 3, &traffic("eth1", 6, 9));
+        assert!(!meter.unanswered(S * 3));
+        meter.take(S * 3 + HALF, &traffic("eth1", 6, 12));
+        assert!(meter.unanswered(S * 4));
+    }
+
+    #[test]
+    fn of_two_connections_each_is_told_once() {
+        let to = |last: u8| Resending {
+            local: ([192, 0, 2, 2], 40000).into(),
+            remote: ([198, 51, 100, last], 443).into(),
+            times: 2,
+        };
+        let mut signs = Signs::default();
+        let mut take = |list: Vec<Resending>| {
+            let pulse = Pulse {
+                resending: Some(list),
+                ..Pulse::default()
+            };
+            signs.take(HALF, &pulse, &[], |_| true)
+        };
+        let text = |last: u8| {
+            Some(format!(
+                "tailscaled's packets to 198.51.100.{last}:443 are resent"
+            ))
+        };
+        assert_eq!(take(vec![to(1)]), text(1));
+        assert_eq!(take(vec![to(1), to(2)]), text(2));
+        assert_eq!(take(vec![to(1), to(2)]), None);
+        assert_eq!(take(vec![to(2)]), None);
+        assert_eq!(take(vec![to(1), to(2)]), text(1));
+    }
+
+    #[test]
+    fn a_question_is_given_back_each_half_minute_up_to_ten() {
+        let mut signs = Signs::default();
+        let asked =
+            |signs: &mut Signs, now: Duration| (0..99).filter(|_| signs.may_ask(now)).count();
+        let begin = S * 1000;
+        assert_eq!(asked(&mut signs, begin), 10);
+        assert_eq!(asked(&mut signs, begin + S * 30 - MS), 0);
+        assert_eq!(asked(&mut signs, begin + S * 30), 1);
+        assert_eq!(asked(&mut signs, begin + S * 60 - MS), 0);
+        assert_eq!(asked(&mut signs, begin + S * 90), 2);
+        assert_eq!(asked(&mut signs, begin + S * 9000), 10);
+    }
 }

@@ -208,4 +208,99 @@ mod tests {
         assert_eq!(long.crash_loop(185 * S), None);
         assert_eq!(long.other_hand(185 * S).map(|(n, _)| n), Some(3));
     }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Three starts by `word`, the last at 100 s.
+    fn thrice(word: Word) -> Starts {
+        let mut starts = Starts::default();
+        for at in [80, 90, 100] {
+            starts.word(at * S, word);
+        }
+        starts
+    }
+
+    #[test]
+    fn a_loop_is_over_when_nothing_has_ended_for_two_minutes() {
+        let starts = thrice(Word::Ended);
+        assert_eq!(starts.crash_loop(220 * S - MS), Some(3));
+        assert_eq!(starts.crash_loop(220 * S), None);
+        assert_eq!(starts.last_end(), Some(100 * S));
+        let mut twice = Starts::default();
+        twice.word(S, Word::Ended);
+        twice.word(2 * S, Word::GaveUp);
+        assert_eq!(twice.crash_loop(3 * S), None);
+    }
+
+    #[test]
+    fn starts_count_for_ten_minutes() {
+        let starts = thrice(Word::Started);
+        assert_eq!(starts.other_hand(680 * S - MS), Some((3, 600 * S)));
+        assert_eq!(starts.other_hand(680 * S), None);
+        assert_eq!(starts.last_end(), None, "nothing has ended by itself");
+    }
+
+    #[test]
+    fn the_start_that_follows_an_end_is_counted_with_it_unless_procd_gave_up() {
+        for (end, hands) in [(Word::Ended, 0), (Word::GaveUp, 3)] {
+            let mut starts = Starts::default();
+            for at in [10, 20, 30] {
+                starts.word(at * S, end);
+                starts.word((at + 1) * S, Word::Started);
+            }
+            assert_eq!(starts.count(40 * S, Starter::Crash), 3);
+            assert_eq!(starts.count(40 * S, Starter::Hand), hands, "{end:?}");
+        }
+    }
+
+    #[test]
+    fn our_own_start_comes_within_a_minute() {
+        for (later, ours) in [(60 * S - MS, true), (60 * S, false)] {
+            let mut starts = Starts::default();
+            starts.order(S);
+            starts.word(S + later, Word::Started);
+            assert_eq!(starts.count(200 * S, Starter::Hand), u32::from(!ours));
+            let mut starts = Starts::default();
+            starts.process(Time::ZERO, 1, Duration::ZERO);
+            starts.order(100 * S);
+            starts.process(100 * S + later, 2, Duration::ZERO);
+            assert_eq!(starts.count(200 * S, Starter::Hand), u32::from(!ours));
+        }
+    }
+
+    #[test]
+    fn a_life_of_half_a_minute_was_ended_by_another() {
+        for (life, starter) in [(30 * S - MS, Starter::Crash), (30 * S, Starter::Hand)] {
+            let mut starts = Starts::default();
+            // Each was started a second before it was seen.
+            starts.process(10 * S, 1, S);
+            starts.process(10 * S + life, 2, S);
+            assert_eq!(starts.count(50 * S, starter), 1, "{life:?}");
+            assert_eq!(starts.last_end(), None, "procd has not said so");
+        }
+        // Where procd speaks, another process says nothing new; one that was seen says nothing at all.
+        let mut starts = Starts::default();
+        starts.word(S, Word::Started);
+        starts.process(10 * S, 1, S);
+        starts.process(15 * S, 2, S);
+        assert_eq!(starts.list.len(), 1);
+        let mut starts = Starts::default();
+        for (at, pid) in [(10, 1), (20, 2), (21, 1), (22, 2)] {
+            starts.process(at * S, pid, S);
+        }
+        assert_eq!(starts.list.len(), 1);
+    }
+
+    #[test]
+    fn memory_of_starts_and_of_processes_is_bounded() {
+        let mut starts = Starts::default();
+        for n in 0..40 {
+            starts.process(n * 100 * S, n, Duration::ZERO);
+            assert!(starts.list.len() <= KEPT && starts.pids.len() <= KEPT);
+        }
+        assert_eq!((starts.list.len(), starts.pids.len()), (KEPT, KEPT));
+        let newest = starts.list.back().map(|(at, _)| *at);
+        assert_eq!(newest, Some(3900 * S));
+        assert_eq!(starts.pids.front(), Some(&24));
+    }
 }

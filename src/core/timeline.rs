@@ -178,4 +178,59 @@ mod tests {
         assert_eq!(slots(&timeline, "new").len(), SLOTS);
         assert_eq!(timeline.rows().len(), 1);
     }
+
+    #[test]
+    fn each_verdict_has_a_bit_and_so_has_the_way_in_use() {
+        let bits = Verdict::ALL.map(bit);
+        assert_eq!(bits, [1, 2, 4, 8, 0]);
+        let mut timeline = Timeline::default();
+        let mut k = crate::core::sample::well();
+        timeline.note(SLOT, &k);
+        assert_eq!(slots(&timeline, "wan"), [0, 1 + IN_USE, 0, 1 + IN_USE]);
+        assert_eq!(slots(&timeline, "wanb"), [0, 1, 0, 1]);
+        k.paths[1].route = None;
+        timeline.note(SLOT * 2, &k);
+        let v6 = timeline
+            .rows()
+            .iter()
+            .find(|r| r.uplink == "wan" && r.family == Family::V6);
+        assert_eq!(v6.map(|r| r.slots.clone()), Some(vec![0, 17, 17]));
+        timeline.note(SLOT * 3, &k);
+        let v6 = timeline
+            .rows()
+            .iter()
+            .find(|r| r.uplink == "wan" && r.family == Family::V6);
+        assert_eq!(v6.map(|r| r.slots.clone()), Some(vec![0, 17, 17, 1]));
+    }
+
+    #[test]
+    fn so_much_of_a_slot_is_over() {
+        assert_eq!(
+            into_slot(SLOT * 3 + Duration::from_secs(7)),
+            Duration::from_secs(7)
+        );
+        assert_eq!(into_slot(SLOT * 3), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_way_in_use_that_is_not_known_yet_has_a_row_and_one_that_is_not_used_has_none() {
+        let mut k = crate::core::sample::well();
+        for j in k.verdicts.values_mut() {
+            j.verdict = Verdict::Unknown;
+        }
+        let mut timeline = Timeline::default();
+        timeline.note(SLOT, &k);
+        let names: Vec<&str> = timeline.rows().iter().map(|r| r.uplink.as_str()).collect();
+        assert_eq!(names, ["wan", "wan"]);
+        // One that comes after more than a day has a day and no more.
+        let mut late = Timeline::default();
+        late.note(SLOT * 500, &k);
+        assert_eq!(late.rows()[0].slots.len(), SLOTS);
+        let mut first = Timeline::default();
+        first.note(SLOT * 287, &k);
+        assert_eq!(first.rows()[0].slots.len(), SLOTS);
+        let mut before = Timeline::default();
+        before.note(SLOT * 286, &k);
+        assert_eq!(before.rows()[0].slots.len(), SLOTS - 1);
+    }
 }
