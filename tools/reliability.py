@@ -257,7 +257,7 @@ SURVIVORS = """\
 ## Broken by a machine
 
 cargo-mutants makes every change that it knows to a file of the core, one at a time: another operator, a function that
-gives nothing, a condition turned round. The core's unit tests, `tests/histories/` and 300 of the weeks must notice.
+gives nothing, a condition turned round. The core's unit tests, `tests/histories/` or a hundred of the weeks must notice.
 What survives is listed by `tools/survivors.py list`, unless `docs/survivors.toml` says why nothing need notice it. A
 file that is not here, or was changed since, has yet to be tried.
 
