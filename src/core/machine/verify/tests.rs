@@ -300,6 +300,19 @@ fn a_connection_that_was_not_there_before_need_not_be_there_now() {
 }
 
 #[test]
+fn a_fresh_connection_is_enough_whatever_there_was_before() {
+    // Control, then a relay. The old one beside it may take its time to end.
+    for n in [0, 1] {
+        let k = with(well(), |k| {
+            (k.epoch.had_control, k.epoch.had_derp) = (true, true);
+            let purpose = k.tailnet.flows[n].purpose;
+            k.tailnet.flows.push(flow(purpose, "192.0.2.34:5001"));
+        });
+        assert!(Core::knowing(k).healthy(SINCE), "{n}");
+    }
+}
+
+#[test]
 fn a_control_server_that_is_down_does_not_make_the_tailnet_ill() {
     let healthy = |change: &dyn Fn(&mut Knowledge)| {
         let k = with(stuck(), |k| {
