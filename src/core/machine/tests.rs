@@ -476,3 +476,25 @@ fn faults_are_told_in_a_row() {
     assert_eq!(text, each.join("; "));
     assert_eq!(fault_text(&faults, |_| false), "");
 }
+
+#[test]
+fn what_is_known_is_there_to_be_told() {
+    let mut core = still(well());
+    assert!(core.well());
+    assert_eq!(core.knowledge().uplinks, well().uplinks);
+    assert!(core.episode().is_none() && core.timeline().rows().is_empty());
+    core.step(moment(NOW), Input::Wake);
+    assert_eq!(core.timeline().rows().len(), 4);
+    core.begin_episode(NOW, Origin::Owner, "asked".into());
+    let trigger = core.episode().map(|e| e.trigger.as_str());
+    assert_eq!(trigger, Some("asked"));
+    let fault = Fault::Userspace;
+    core.name_faults(std::slice::from_ref(&fault));
+    core.end(NOW + S, Outcome::NotOurs);
+    assert_eq!(core.history().iter().len(), 1);
+    assert_eq!(core.faults(), [fault]);
+    let mut ill = still(crate::core::sample::dark(well()));
+    assert!(!ill.well());
+    ill.k.tailnet.api = Api::Gone;
+    assert!(!ill.well());
+}
