@@ -351,6 +351,7 @@ fn a_control_server_that_does_not_answer_is_down() {
     assert_eq!(ids(&k), ["control-down"]);
     // Nothing is said before the assessment has begun, and of what was not asked since.
     assert_eq!(ids_at(&k, SINCE - MS), [""; 0]);
+    assert_eq!(ids_at(&k, SINCE), ["control-down"]);
     let later = |k: &Knowledge| diagnose(k, NOW, ASKED + MS).len();
     assert_eq!(later(&k), 0);
     // Where one way reaches it, it is not down.
@@ -629,6 +630,15 @@ fn being_offline_is_suspicious_where_all_else_is_well() {
     k.tailnet.api = Api::Answers;
     k.tailnet.key_expired = true;
     assert_eq!(suspicion(&k, NOW, false), None);
+}
+
+#[test]
+fn a_look_says_nothing_of_what_was_answered_at_its_own_instant() {
+    let mut k = well();
+    k.offline_since = Some(NOW - S * 16);
+    k.paths[0].judgement.control = Some((Ok(()), NOW));
+    let seen = suspicion(&k, NOW, false);
+    assert_eq!(seen.as_deref(), Some("tailscaled is offline for 16 s"));
 }
 
 #[test]
