@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from . import parts, paths, sandbox, troubles
-from .bench import commands as bench
+from .bench import beside, commands as bench
 
 
 def main():
@@ -19,8 +19,8 @@ def main():
         return
     if options.command == "bench" and options.paper:
         sys.exit(bench.paper(options))
-    if options.command == "bench" and options.labs > 1:
-        sys.exit(bench.several(options, sys.argv[1:]))
+    if options.command == "bench" and options.labs > 1 and not paths.NAME:
+        sys.exit(beside.bench(options.labs, sys.argv[1:]))
     if options.command == "shell":
         sandbox.shell(options.host, options.argv)
     if not sandbox.inside():

@@ -114,8 +114,7 @@ def _run_child(command, descriptors):
     # A session of its own: Ctrl-C comes to this process alone, which ends the rest.
     child = subprocess.Popen(command, cwd=TREE, pass_fds=descriptors, start_new_session=True)
     SANDBOX_PID.write_text(str(child.pid))
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupted)
+    end_by_signals()
     try:
         return child.wait()
     finally:
@@ -123,9 +122,10 @@ def _run_child(command, descriptors):
         SANDBOX_PID.unlink(missing_ok=True)
 
 
-def _interrupted(number, _frame):
-    # Ends the wait above: its `finally` ends the sandbox.
-    sys.exit(128 + number)
+def end_by_signals():
+    """Ctrl-C and its like end this process by an exception, so that each `finally` on the way ends what it began."""
+    for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(kind, lambda number, _: sys.exit(128 + number))
 
 
 def _choose():

@@ -110,9 +110,9 @@ def program(file):
 
 
 def files():
-    """The core's files, from its top, without those that are tests."""
-    names = (str(path.relative_to(CORE)) for path in sorted(CORE.rglob("*.rs")))
-    return [name for name in names if Path(name).name != "tests.rs"]
+    """The core's files, from its top, without tests and the samples that these are made of."""
+    paths = (path.relative_to(CORE) for path in sorted(CORE.rglob("*.rs")))
+    return [str(path) for path in paths if not {"tests", "tests.rs", "sample.rs"} & set(path.parts)]
 
 
 def change(name):

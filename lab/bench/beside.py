@@ -5,20 +5,19 @@ namespaces of its own. Only the processor is shared, so the load stands in each 
 """
 
 import os
-import signal
 import subprocess
 import sys
 import threading
 
 from ..paths import TREE
-from ..sandbox import DIES_WITH_US
+from ..sandbox import DIES_WITH_US, end_by_signals
 
 
 def bench(labs, words):
-    """Runs `lab WORDS` in so many labs; returns the worst exit code. Ends them all when it is ended."""
-    children = [_start(number, labs, words) for number in range(1, labs + 1)]
-    for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(kind, lambda number, _: sys.exit(128 + number))
+    """Runs `lab WORDS` in so many labs, each with its number for a name; returns the worst exit code. Ends them
+    all when it is ended."""
+    children = [_start(number, words) for number in range(1, labs + 1)]
+    end_by_signals()
     try:
         readers = [threading.Thread(target=_say, args=pair, daemon=True) for pair in enumerate(children, 1)]
         for reader in readers:
@@ -33,8 +32,8 @@ def bench(labs, words):
     return max(abs(code) for code in codes)
 
 
-def _start(number, labs, words):
-    command = [*DIES_WITH_US, sys.executable, "-m", "lab", *words, "--share", f"{number}/{labs}"]
+def _start(number, words):
+    command = [*DIES_WITH_US, sys.executable, "-m", "lab", *words]
     return subprocess.Popen(command, cwd=TREE, env=os.environ | {"TAILOVER_LAB": str(number)}, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
 

@@ -1,9 +1,6 @@
 """`lab bench` on the command line."""
 
-import argparse
-import re
-
-from . import beside, growth, page
+from . import growth, page
 from .scenarios import BY_KEY as SCENARIOS
 from .tracker import DETECTION
 from .treatments import BY_KEY as TREATMENTS
@@ -19,7 +16,6 @@ def add(commands, world):
     bench.add_argument("--short", action="store_true", help="a few cells, once, in a quarter of an hour")
     bench.add_argument("--record", action="store_true", help="into docs/benchmark.csv; what is there is passed over")
     bench.add_argument("--labs", type=int, default=1, help="so many beside each other, each with a share of the runs")
-    bench.add_argument("--share", type=_share, default=(1, 1), help=argparse.SUPPRESS)
     bench.add_argument("--watching", type=float, metavar="SECONDS", help="only what watching costs, for so long")
     for name, text in (
         ("page", "make docs/benchmark.md and its picture of the tables, and nothing else"),
@@ -27,19 +23,6 @@ def add(commands, world):
         ("check", "whether they are what the tables say"),
     ):
         bench.add_argument(f"--{name}", dest="paper", action="store_const", const=name, help=text)
-
-
-def _share(text):
-    """`2/6`: the second of six labs."""
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise argparse.ArgumentTypeError(f"{text} is no share such as 2/6")
-    return int(found[1]), int(found[2])
-
-
-def several(options, words):
-    """The bench in more than one lab; `words` is the command line. Returns the exit code."""
-    return beside.bench(options.labs, [*words, "--labs", "1"])
 
 
 def paper(options):

@@ -86,18 +86,18 @@ def _made_with(rows):
     dates = sorted(row["date"] for row in rows)
     loads = [float(row["load"]) for row in rows if row["load"]]
     labs = sorted({int(row["labs"]) for row in rows if row["labs"]})
-    load = ""
+    beside = load = ""
     if labs and labs != [1]:
-        load = f" As many as {labs[-1]} labs ran beside each other, each in namespaces of its own."
+        beside = f" As many as {labs[-1]} labs ran beside each other, each in namespaces of its own."
     if loads:
-        load += (
+        load = (
             f" The machine's load average was {statistics.median(loads):.1f} ({min(loads):.1f}-{max(loads):.1f}) in the"
             f" {len(loads)} runs that noted it; a busy machine makes everybody slower."
         )
     return (
         f"{len(rows)} runs, {dates[0][:10]} to {dates[-1][:10]}; tailover {all_of('tailover')} (commits"
         f" {all_of('commit')}; the program's SHA-256 begins with {all_of('binary')}), tailscaled"
-        f" {all_of('tailscaled')}, headscale {all_of('headscale')}.{load}\n"
+        f" {all_of('tailscaled')}, headscale {all_of('headscale')}.{beside}{load}\n"
     )
 
 

@@ -3,7 +3,7 @@
 import random
 import time
 
-from ..paths import BIN
+from ..paths import BIN, NAME
 from ..hosts import HostError
 from . import one, record
 from .scenarios import BY_KEY as SCENARIOS
@@ -54,7 +54,8 @@ def bench(world, options, say):
     runs = options.n or (1 if short else RUNS)
     limit = one.SHORT_LIMIT if short else one.LIMIT
     known = done(record.read()) if options.record else set()
-    todo = cells(treatments, scenarios, detections, runs, known, options.seed or 0, options.share)
+    share = (int(NAME), options.labs) if options.labs > 1 else (1, 1)
+    todo = cells(treatments, scenarios, detections, runs, known, options.seed or 0, share)
     say(f"bench: {len(todo)} runs to do")
     versions = record.versions(world.router.host, BIN)
     notes = one.prepare(world)
@@ -72,7 +73,7 @@ def bench(world, options, say):
         took = time.monotonic() - begun
         say(f"{number}/{len(todo)} {treatment} {scenario} {detection} {run}: {words(result)} ({took:.0f} s)")
         if options.record:
-            record.append(record.row(versions, cell, result, limit, options.share[1]))
+            record.append(record.row(versions, cell, result, limit, options.labs))
     return 1 if failed else 0
 
 

@@ -1,4 +1,5 @@
-//! A router on which all is well, for the unit tests: two uplinks with both families, control and a relay.
+//! A router on which all is well, and what can be wrong with it, for the unit tests: two uplinks with both families,
+//! control and a relay.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,9 +9,10 @@ use super::ladder::Allowed;
 use super::tailnet::{Api, Backend, Flow, Purpose};
 use super::uplink::{Family, Route, Uplink, Way};
 use super::verdict::{Judgement, Verdict};
-use super::{Knowledge, Policy, Time};
+use super::{Drilled, Knowledge, Moment, Policy, Time};
 
 pub const S: Duration = Duration::from_secs(1);
+pub const MS: Duration = Duration::from_millis(1);
 /// The assessment begins at `SINCE`, all was asked at `ASKED`, and it is `NOW`.
 pub const SINCE: Time = Duration::from_secs(1000);
 pub const ASKED: Time = Duration::from_secs(1001);
@@ -18,6 +20,11 @@ pub const NOW: Time = Duration::from_secs(1002);
 
 pub const CONTROL: &str = "203.0.113.1:443";
 pub const RELAY: &str = "203.0.113.2:443";
+
+/// That instant, without chance.
+pub fn moment(now: Time) -> Moment {
+    Moment { now, dice: 0 }
+}
 
 /// The package's own.
 pub fn policy() -> Policy {
@@ -98,14 +105,8 @@ pub fn well() -> Knowledge {
         for name in ["wan", "wanb"] {
             k.verdicts.insert((name.into(), f), judged(Verdict::Open));
         }
-        let way = k.uplinks[0].way(f).unwrap().clone();
-        let path = &mut k.paths[f.at()];
-        path.judgement = judged(Verdict::Open);
-        path.route = Some(Route {
-            device: "eth1".into(),
-            gateway: way.gateway,
-            source: way.addresses.first().copied(),
-        });
+        k.paths[f.at()].judgement = judged(Verdict::Open);
+        route_by(&mut k, f, 0);
     }
     let t = &mut k.tailnet;
     t.api = Api::Answers;
@@ -119,6 +120,71 @@ pub fn well() -> Knowledge {
         flow(Purpose::Derp, "192.0.2.18:5002"),
     ];
     k
+}
+
+/// The path of that family goes by the uplink of that number.
+pub fn route_by(k: &mut Knowledge, family: Family, uplink: usize) {
+    let uplink = &k.uplinks[uplink];
+    let way = uplink.way(family).unwrap();
+    k.paths[family.at()].route = Some(Route {
+        device: uplink.device.clone(),
+        gateway: way.gateway,
+        source: way.addresses.first().copied(),
+    });
+}
+
+/// The same with this change.
+pub fn with(mut k: Knowledge, change: impl FnOnce(&mut Knowledge)) -> Knowledge {
+    change(&mut k);
+    k
+}
+
+/// Changes what is known of each uplink and of each path.
+pub fn everywhere(k: &mut Knowledge, change: impl FnMut(&mut Judgement)) {
+    let paths = k.paths.iter_mut().map(|p| &mut p.judgement);
+    k.verdicts.values_mut().chain(paths).for_each(change);
+}
+
+/// Nothing is known yet of whether the control server answers.
+pub fn unasked(k: &mut Knowledge) {
+    everywhere(k, |j| j.control = None);
+}
+
+/// The control server does not answer, over whatever family and uplink, for that reason.
+pub fn control_silent(k: &mut Knowledge, why: &str) {
+    everywhere(k, |j| j.control = Some((Err(why.into()), ASKED)));
+}
+
+/// Control uses an address that the path has left.
+pub fn stuck() -> Knowledge {
+    with(well(), |k| {
+        k.tailnet.flows[0] = flow(Purpose::Control, "192.0.2.34:5001");
+    })
+}
+
+/// The relay is stale, control is well.
+pub fn stale() -> Knowledge {
+    with(well(), |k| {
+        k.tailnet.flows[1] = flow(Purpose::Derp, "192.0.2.34:5002");
+    })
+}
+
+/// The kernel has lost a rule since `SINCE`.
+pub fn lost(mendable: bool) -> Knowledge {
+    with(well(), |k| {
+        k.tailnet.lost.what = vec!["rule 5270".into()];
+        k.tailnet.lost.mendable = mendable;
+        k.lost_since = Some(SINCE);
+    })
+}
+
+/// A drill turns these families away from `wan`.
+pub fn drill_of_wan(families: [bool; 2]) -> Drilled {
+    Drilled {
+        name: "wan".into(),
+        device: "eth1".into(),
+        families,
+    }
 }
 
 /// `wan` is dead in both families, path and uplink.

@@ -263,6 +263,7 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::sample::{MS, S};
 
     const HALF: Duration = Duration::from_millis(500);
 
@@ -385,9 +386,6 @@ mod tests {
             .count();
         assert_eq!(asked, 10 + 3600 / 30 - 1);
     }
-
-    const MS: Duration = Duration::from_millis(1);
-    const S: Duration = Duration::from_secs(1);
 
     /// What a pulse with these counters says.
     fn pulsed(

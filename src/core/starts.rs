@@ -152,8 +152,7 @@ impl Starts {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const S: Duration = Duration::from_secs(1);
+    use crate::core::sample::{MS, S};
 
     #[test]
     fn what_ends_by_itself_again_and_again_is_a_loop_until_it_rests() {
@@ -208,8 +207,6 @@ mod tests {
         assert_eq!(long.crash_loop(185 * S), None);
         assert_eq!(long.other_hand(185 * S).map(|(n, _)| n), Some(3));
     }
-
-    const MS: Duration = Duration::from_millis(1);
 
     /// Three starts by `word`, the last at 100 s.
     fn thrice(word: Word) -> Starts {

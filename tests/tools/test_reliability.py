@@ -1,5 +1,6 @@
 """Tests of tools/reliability.py: what it counts, and that the core can still be broken on purpose."""
 
+import os
 import shutil
 import sys
 import tempfile
@@ -112,6 +113,25 @@ class Survivors(unittest.TestCase):
             self.assertEqual(program("#[cfg(test)]\nmod sample;\nfn a() {}\n"), alone)
             self.assertNotEqual(program("fn a() { b() }\n"), alone)
 
+    def under_a_cargo(self, script, tests):
+        """What `change_all` does where that script is the cargo; its words are in the file `words`."""
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            (folder / "cargo").write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" >{folder}/words\n{script}\n")
+            (folder / "cargo").chmod(0o755)
+            with mock.patch.dict(os.environ, PATH=f"{folder}:{os.environ['PATH']}"):
+                survivors.change_all(folder, "a.rs", 30, tests)
+            return (folder / "words").read_text().splitlines()
+
+    def test_where_the_tests_fail_without_a_change_nothing_is_noted(self):
+        with self.assertRaisesRegex(survivors.Failed, "a.rs: code 4\ncargo test failed"):
+            self.under_a_cargo("echo cargo test failed >&2; exit 4", survivors.UNIT)
+
+    def test_no_flag_is_given_twice(self):
+        for tests in (survivors.UNIT, survivors.TESTS):
+            words = self.under_a_cargo("exit 2", tests)
+            self.assertEqual(sum("--lib" in word for word in words), 1, words)
+
     def test_the_core_is_laid_out_with_all_that_its_tests_need(self):
         with tempfile.TemporaryDirectory() as folder:
             survivors.lay(Path(folder))
@@ -120,4 +140,6 @@ class Survivors(unittest.TestCase):
                 self.assertIn(wanted, manifest)
             self.assertEqual((Path(folder) / "src/lib.rs").read_text(), "pub mod core;\n")
             self.assertIn("verdict/mod.rs", survivors.files())
-            self.assertNotIn("verdict/tests.rs", survivors.files())
+            for test in ("machine/tests.rs", "verdict/tests/mod.rs", "verdict/tests/portal.rs", "machine/sample.rs"):
+                self.assertTrue((survivors.CORE / test).exists(), test)
+                self.assertNotIn(test, survivors.files())

@@ -1,8 +1,7 @@
 //! What an episode keeps, and how it is told.
 
 use super::*;
-
-const S: Duration = Duration::from_secs(1);
+use crate::core::sample::S;
 
 fn episode() -> Episode {
     Episode::new(S * 100, Origin::Path, "a sign".into())

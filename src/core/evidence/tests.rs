@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::sample::{
-    all_dark, dark, flow, judged, well, ASKED, CONTROL, NOW, RELAY, S, SINCE,
+    all_dark, dark, flow, judged, stuck, well, ASKED, CONTROL, NOW, RELAY, S, SINCE,
 };
 use crate::core::tailnet::{Backend, Epoch};
 use crate::core::{Hop, Knowledge};
@@ -107,9 +107,8 @@ fn no_fault_has_more_than_forty_sentences() {
 #[test]
 fn a_stuck_control_shows_its_flows_and_what_both_sides_say() {
     let why = || "it still uses 192.0.2.34".to_string();
-    let mut k = well();
-    k.tailnet.flows[0] = flow(Purpose::Control, "192.0.2.34:5001");
-    let stuck = Fault::StuckControl { evidence: why() };
+    let mut k = stuck();
+    let fault = Fault::StuckControl { evidence: why() };
     let addresses = [
         "the IPv4 path's address is 192.0.2.18",
         "the IPv6 path's address is 2001:db8:1::2",
@@ -121,7 +120,7 @@ fn a_stuck_control_shows_its_flows_and_what_both_sides_say() {
     let flow_text = format!(
         "control flow from 192.0.2.34:5001 to {CONTROL}, established: not an address of the path"
     );
-    let seen = of(&k, &stuck);
+    let seen = of(&k, &fault);
     assert_eq!(seen[..2], [why(), flow_text]);
     assert_eq!(seen[2..4], addresses);
     assert_eq!(seen[4], "tailscaled says that it is online");
@@ -138,7 +137,7 @@ fn a_stuck_control_shows_its_flows_and_what_both_sides_say() {
     let uplink = k.verdicts.get_mut(&("wan".into(), Family::V4)).unwrap();
     uplink.control = Some((Err("no answer".into()), ASKED));
     k.verdicts.remove(&("wan".into(), Family::V6));
-    let seen = of(&k, &stuck);
+    let seen = of(&k, &fault);
     assert!(seen[1].ends_with("established: older than the last change of the path"));
     assert!(seen[2].ends_with("not established: an address of the path"));
     let last = [
@@ -148,7 +147,7 @@ fn a_stuck_control_shows_its_flows_and_what_both_sides_say() {
     assert_eq!(seen[5..], last);
     k.tailnet.flows.clear();
     (k.tailnet.online, k.offline_since) = (None, None);
-    let seen = of(&k, &stuck);
+    let seen = of(&k, &fault);
     assert_eq!(seen[1], "tailscaled has no control flow");
     assert_eq!(seen.len(), 5, "{seen:?}");
 }

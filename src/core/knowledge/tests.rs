@@ -1,16 +1,15 @@
 //! The questions that are asked of what is known.
 
 use super::*;
-use crate::core::sample::{all_dark, dark, judged, well, ASKED, NOW, S, SINCE};
+use crate::core::sample::{
+    self, all_dark, dark, everywhere, judged, unasked, well, ASKED, MS, NOW, S, SINCE,
+};
 
-const MS: Duration = Duration::from_millis(1);
 const V4: Family = Family::V4;
 const V6: Family = Family::V6;
 
 fn with(change: impl FnOnce(&mut Knowledge)) -> Knowledge {
-    let mut k = well();
-    change(&mut k);
-    k
+    sample::with(well(), change)
 }
 
 fn uplink<'a>(k: &'a mut Knowledge, name: &str, family: Family) -> &'a mut Judgement {
@@ -176,8 +175,7 @@ fn control_is_within_reach_where_server_and_resolver_answer_and_large_packets_pa
     assert!(well().control_within_reach(ASKED) && !well().control_within_reach(ASKED + MS));
     let all = |change: fn(&mut Judgement)| {
         move |k: &mut Knowledge| {
-            let paths = k.paths.iter_mut().map(|p| &mut p.judgement);
-            k.verdicts.values_mut().chain(paths).for_each(change);
+            everywhere(k, change);
         }
     };
     assert!(!reach(&all(|j| j.control = None)));
@@ -224,14 +222,7 @@ type Place = fn(&mut Knowledge) -> &mut Judgement;
 
 #[test]
 fn the_control_server_s_answer_counts_over_the_path_or_the_uplink_that_it_uses() {
-    let silent = || {
-        with(|k| {
-            let paths = k.paths.iter_mut().map(|p| &mut p.judgement);
-            for j in k.verdicts.values_mut().chain(paths) {
-                j.control = None;
-            }
-        })
-    };
+    let silent = || with(unasked);
     assert!(!silent().control_answers(SINCE));
     assert_eq!(silent().control_failure(SINCE), None);
     let ways: [(Place, bool); 4] = [

@@ -161,7 +161,7 @@ impl Knowledge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::sample::{well, NOW, S};
+    use crate::core::sample::{well, MS, NOW, S};
     use crate::core::Way;
 
     fn address(text: &str) -> SocketAddr {
@@ -254,8 +254,6 @@ mod tests {
             assert_eq!(proof(&k, 1), None, "{n}");
         }
     }
-
-    const MS: Duration = Duration::from_millis(1);
 
     /// What a look at that time comes to: what is looked at, and which families are asked.
     fn looked(change: impl FnOnce(&mut Core)) -> (Vec<Look>, Vec<Family>) {

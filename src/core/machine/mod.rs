@@ -540,19 +540,6 @@ fn fault_text(faults: &[Fault], which: impl Fn(&Fault) -> bool) -> String {
 }
 
 #[cfg(test)]
-impl Core {
-    /// A quiet core that holds this to be true and has ordered nothing yet, for the unit tests.
-    fn knowing(k: Knowledge) -> Core {
-        let mut core = Core::new(crate::core::sample::policy());
-        core.k = k;
-        core
-    }
-
-    /// What it has ordered since it was asked last.
-    fn ordered(&mut self) -> Vec<Action> {
-        std::mem::take(&mut self.out)
-    }
-}
-
+mod sample;
 #[cfg(test)]
 mod tests;

@@ -62,14 +62,10 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::budget::Limits;
-    use crate::core::ladder::Allowed;
-    use crate::core::sample::{judged, well, ASKED, NOW};
+    use crate::core::sample::{judged, policy, well, ASKED, MS, NOW, S};
     use crate::core::uplink::Way;
     use crate::core::By;
     use std::net::IpAddr;
-
-    const S: Duration = Duration::from_secs(1);
 
     fn address(last: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, last])
@@ -93,17 +89,8 @@ mod tests {
     /// The core after mwan3 has moved to wanb: the path, routed by wan, answers; wan does not.
     fn moved_by_mwan3() -> (Core, Vec<Action>) {
         let mut core = Core::new(Policy {
-            allowed: Allowed::ALL,
-            limits: Limits {
-                min: 60 * S,
-                max: 3600 * S,
-                per_hour: 3,
-            },
-            hold: 30 * S,
             settle: S,
-            interval: 30 * S,
-            other_interval: 300 * S,
-            probe_timeout: 2 * S,
+            ..policy()
         });
         let at = |now| Moment { now, dice: 0 };
         let uplinks = vec![uplink("wan", "eth1", 2, 10), uplink("wanb", "eth2", 66, 20)];
@@ -222,9 +209,8 @@ mod tests {
     #[test]
     fn connections_are_read_once_in_an_interval_while_the_signs_last() {
         assert_eq!(minded(|_| ()), (true, true));
-        let ms = Duration::from_millis(1);
         assert!(minded(|c| c.pins.asked = Some(NOW - S * 30)).0);
-        assert!(!minded(|c| c.pins.asked = Some(NOW - S * 30 + ms)).0);
+        assert!(!minded(|c| c.pins.asked = Some(NOW - S * 30 + MS)).0);
     }
 
     #[test]
@@ -257,10 +243,9 @@ mod tests {
             assert_eq!(minded(path), nothing, "{closed}");
         }
         // All three must have been found so lately: within an interval and the time of a round.
-        let ms = Duration::from_millis(1);
         let oldest = NOW - S * 32;
         for place in 0..3 {
-            for (at, lately) in [(oldest, true), (oldest - ms, false)] {
+            for (at, lately) in [(oldest, true), (oldest - MS, false)] {
                 let mut core = rerouted();
                 let judgement = match place {
                     0 => &mut core.k.paths[0].judgement,

@@ -1,37 +1,7 @@
 //! When the machine wakes, what it asks, and what each stage does when its time has come.
 
 use super::*;
-use crate::core::sample::{judged, well, NOW, S, SINCE};
-
-const MS: Duration = Duration::from_millis(1);
-
-/// Nothing is due for a quarter of an hour.
-fn still(k: Knowledge) -> Core {
-    let mut core = Core::knowing(k);
-    let later = NOW + S * 900;
-    for due in [
-        &mut core.look_at,
-        &mut core.beat_at,
-        &mut core.other_at,
-        &mut core.return_at,
-        &mut core.recheck_at,
-        &mut core.pulse_at,
-        &mut core.connections_at,
-        &mut core.ask_control_at,
-    ] {
-        *due = later;
-    }
-    core
-}
-
-fn looks(core: &mut Core) -> Vec<Look> {
-    let ordered = core.ordered().into_iter();
-    let looks = ordered.filter_map(|a| match a {
-        Action::Look(look) => Some(look),
-        _ => None,
-    });
-    looks.collect()
-}
+use crate::core::sample::{judged, moment, well, MS, NOW, S, SINCE};
 
 /// How long it sleeps from now.
 fn sleeps(core: &mut Core) -> Duration {
@@ -40,10 +10,6 @@ fn sleeps(core: &mut Core) -> Duration {
         [Action::Wake(at)] => *at - NOW,
         other => panic!("{other:?}"),
     }
-}
-
-fn moment(now: Time) -> Moment {
-    Moment { now, dice: 0 }
 }
 
 #[test]
@@ -81,7 +47,7 @@ fn each_stage_wakes_when_it_has_something_to_do() {
         ),
         (Stage::Resting { until, why: why() }, S * 7),
     ] {
-        let mut core = still(well());
+        let mut core = Core::still(well());
         core.stage = stage.clone();
         assert_eq!(sleeps(&mut core), expected, "{stage:?}");
     }
@@ -91,7 +57,7 @@ fn each_stage_wakes_when_it_has_something_to_do() {
 fn in_quiet_times_the_first_that_is_due_wakes() {
     let soon = NOW + S * 9;
     let wakes = |change: &dyn Fn(&mut Core)| {
-        let mut core = still(well());
+        let mut core = Core::still(well());
         change(&mut core);
         let quiet = sleeps(&mut core);
         core.woken_for = None;
@@ -135,7 +101,7 @@ fn in_quiet_times_the_first_that_is_due_wakes() {
 #[test]
 fn what_is_asked_and_what_is_away_wakes_in_every_stage() {
     let wakes = |change: &dyn Fn(&mut Core)| {
-        let mut core = still(well());
+        let mut core = Core::still(well());
         core.stage = Stage::Curing {
             since: SINCE,
             waiting: Vec::new(),
@@ -177,12 +143,12 @@ fn what_is_asked_and_what_is_away_wakes_in_every_stage() {
 
 #[test]
 fn a_suspicion_wakes_while_its_time_is_to_come() {
-    let mut core = still(well());
+    let mut core = Core::still(well());
     core.suspicion = Some(suspect::Suspicion::test(NOW));
     let due = core.suspicion_due().unwrap();
     assert_eq!(sleeps(&mut core), due - NOW);
     for past in [due - NOW, due - NOW + MS] {
-        let mut core = still(well());
+        let mut core = Core::still(well());
         core.suspicion = Some(suspect::Suspicion::test(NOW - past));
         assert_eq!(sleeps(&mut core), S * 900, "that has come already");
     }
@@ -190,7 +156,7 @@ fn a_suspicion_wakes_while_its_time_is_to_come() {
 
 #[test]
 fn it_never_wakes_without_a_pause_and_says_each_time_once() {
-    let mut core = still(well());
+    let mut core = Core::still(well());
     core.look_at = NOW - S;
     assert_eq!(sleeps(&mut core), MS);
     core.wake(NOW);
@@ -202,7 +168,7 @@ fn it_never_wakes_without_a_pause_and_says_each_time_once() {
 #[test]
 fn one_that_is_woken_five_seconds_late_trusts_nothing_of_before() {
     let void = |late: Duration| {
-        let mut core = still(well());
+        let mut core = Core::still(well());
         core.round = 7;
         core.woken_for = Some(NOW - late);
         core.step(moment(NOW), Input::Wake);
@@ -214,7 +180,7 @@ fn one_that_is_woken_five_seconds_late_trusts_nothing_of_before() {
 
 #[test]
 fn the_end_of_a_round_is_taken_at_its_deadline() {
-    let mut core = still(well());
+    let mut core = Core::still(well());
     let uplink = ("wanb".to_string(), Family::V4);
     let path = &mut core.k.paths[0].judgement;
     path.begin(1, NOW, Effort::Burst);
@@ -230,10 +196,10 @@ fn the_end_of_a_round_is_taken_at_its_deadline() {
 #[test]
 fn what_has_come_due_is_looked_at() {
     let looked = |change: &dyn Fn(&mut Core)| {
-        let mut core = still(well());
+        let mut core = Core::still(well());
         change(&mut core);
         core.go_on(moment(NOW));
-        looks(&mut core)
+        core.looks()
     };
     assert_eq!(looked(&|_| ()), []);
     assert_eq!(looked(&|c| c.settle_at = Some(NOW + MS)), []);
@@ -261,7 +227,7 @@ fn what_has_come_due_is_looked_at() {
 #[test]
 fn a_second_look_comes_when_the_first_would_be_sure() {
     let at = |change: &dyn Fn(&mut Core)| {
-        let mut core = still(well());
+        let mut core = Core::still(well());
         core.k.tailnet_read = Some(SINCE);
         change(&mut core);
         core.second_look_at()
@@ -309,7 +275,7 @@ fn a_second_look_comes_when_the_first_would_be_sure() {
 #[test]
 fn acts_that_report_nothing_have_failed_when_their_time_is_over() {
     let curing = |until| {
-        let mut core = still(well());
+        let mut core = Core::still(well());
         core.stage = Stage::Curing {
             since: SINCE,
             waiting: vec![Cure::Nudge],
@@ -328,7 +294,7 @@ fn acts_that_report_nothing_have_failed_when_their_time_is_over() {
 #[test]
 fn a_rest_ends_when_it_was_meant_to() {
     let resting = |until| {
-        let mut core = still(well());
+        let mut core = Core::still(well());
         core.stage = Stage::Resting {
             until,
             why: String::new(),
@@ -342,7 +308,7 @@ fn a_rest_ends_when_it_was_meant_to() {
 
 /// The effort with which an uplink is asked, if it is.
 fn asked(k: Knowledge, stage: Stage, name: &str, effort: Effort) -> Option<Effort> {
-    let mut core = still(k);
+    let mut core = Core::still(k);
     core.stage = stage;
     core.probe_uplink(NOW, name, Family::V4, effort);
     match core.ordered().as_slice() {
@@ -393,7 +359,7 @@ fn a_heartbeat_does_not_break_off_a_full_round() {
         (Some(Effort::Burst), Effort::Beat, false),
         (Some(Effort::Burst), Effort::Suspect, true),
     ] {
-        let mut core = still(well());
+        let mut core = Core::still(well());
         if let Some(effort) = under_way {
             let path = &mut core.k.paths[0].judgement;
             path.begin(1, NOW + S, effort);
@@ -412,16 +378,9 @@ fn a_heartbeat_does_not_break_off_a_full_round() {
 fn everything_is_asked_once_in_each_family_that_it_has() {
     let mut k = well();
     k.uplinks[1].v6 = None;
-    let mut core = still(k);
+    let mut core = Core::still(k);
     core.probe_all(NOW, Effort::Beat);
-    let scopes: Vec<Scope> = core
-        .ordered()
-        .into_iter()
-        .filter_map(|a| match a {
-            Action::Probe { scope, .. } => Some(scope),
-            _ => None,
-        })
-        .collect();
+    let scopes = core.asked(Effort::Beat);
     let wan = |f| Scope::Uplink("wan".into(), f);
     assert_eq!(
         scopes,
@@ -457,7 +416,7 @@ fn each_stage_goes_by_a_word_of_its_own() {
 
 #[test]
 fn restarts_of_the_last_hour_are_counted() {
-    let mut core = still(well());
+    let mut core = Core::still(well());
     assert_eq!(core.restarts(NOW), 0);
     let limits = core.policy.limits.clone();
     core.budget.spend(NOW - S * 100, 0, &limits);
@@ -479,7 +438,7 @@ fn faults_are_told_in_a_row() {
 
 #[test]
 fn what_is_known_is_there_to_be_told() {
-    let mut core = still(well());
+    let mut core = Core::still(well());
     assert!(core.well());
     assert_eq!(core.knowledge().uplinks, well().uplinks);
     assert!(core.episode().is_none() && core.timeline().rows().is_empty());
@@ -493,7 +452,7 @@ fn what_is_known_is_there_to_be_told() {
     core.end(NOW + S, Outcome::NotOurs);
     assert_eq!(core.history().iter().len(), 1);
     assert_eq!(core.faults(), [fault]);
-    let mut ill = still(crate::core::sample::dark(well()));
+    let mut ill = Core::still(crate::core::sample::dark(well()));
     assert!(!ill.well());
     ill.k.tailnet.api = Api::Gone;
     assert!(!ill.well());

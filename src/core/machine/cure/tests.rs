@@ -1,19 +1,9 @@
 //! What each act orders, and what comes of its report.
 
 use super::*;
-use crate::core::sample::{dark, flow, well, NOW, S, SINCE};
+use crate::core::sample::{self, dark, drill_of_wan, moment, well, MS, NOW, S, SINCE};
 
-const MS: Duration = Duration::from_millis(1);
 const V4: Family = Family::V4;
-
-/// A core with an assessment under way.
-fn proving(k: Knowledge) -> Core {
-    let mut core = Core::knowing(k);
-    core.begin_episode(SINCE, Origin::Path, "a sign".into());
-    core.enter_proving(SINCE, SINCE);
-    core.ordered();
-    core
-}
 
 fn stuck() -> Fault {
     Fault::StuckControl {
@@ -70,7 +60,7 @@ fn each_act_is_ordered_for_its_own_faults_and_counted() {
         (Cure::Renew, Action::Renew, text(&[0, 1])),
         (Cure::Mend, Action::Mend, text(&[2])),
     ] {
-        let mut core = proving(well());
+        let mut core = Core::assessing(well());
         for times in 1..=2 {
             let (acts, reasons) = cured(&mut core, &[cure], &faults);
             assert_eq!(
@@ -92,7 +82,7 @@ fn each_act_is_ordered_for_its_own_faults_and_counted() {
             }
         );
     }
-    let mut core = proving(dark(well()));
+    let mut core = Core::assessing(dark(well()));
     for times in 1..=2 {
         let (acts, why) = cured(&mut core, &[Cure::Steer(V4)], &faults);
         assert!(matches!(acts[..], [Action::Steer(V4, _)]), "{acts:?}");
@@ -103,7 +93,7 @@ fn each_act_is_ordered_for_its_own_faults_and_counted() {
 
 #[test]
 fn where_there_is_nowhere_to_go_it_rests() {
-    let mut core = proving(dark(well()));
+    let mut core = Core::assessing(dark(well()));
     core.k.verdicts.clear();
     let (acts, _) = cured(&mut core, &[Cure::Steer(V4)], &[pinned(V4)]);
     assert_eq!((acts, core.stage.word()), (vec![], "resting"));
@@ -112,7 +102,7 @@ fn where_there_is_nowhere_to_go_it_rests() {
 #[test]
 fn the_mark_goes_to_the_best_open_uplink_and_by_main_where_that_is_enough() {
     let target = |change: &dyn Fn(&mut Knowledge)| {
-        let mut core = proving(dark(well()));
+        let mut core = Core::assessing(dark(well()));
         change(&mut core.k);
         let steering = core.target(V4, SINCE)?;
         Some(steering.to.map(|hop| hop.device))
@@ -135,7 +125,7 @@ fn the_mark_goes_to_the_best_open_uplink_and_by_main_where_that_is_enough() {
 #[test]
 fn a_device_is_left_where_the_mark_goes_to_another() {
     let left = |change: &dyn Fn(&mut Knowledge)| {
-        let mut core = proving(dark(well()));
+        let mut core = Core::assessing(dark(well()));
         change(&mut core.k);
         cured(&mut core, &[Cure::Steer(V4)], &[pinned(V4)]);
         core.left[0].clone()
@@ -149,14 +139,10 @@ fn a_device_is_left_where_the_mark_goes_to_another() {
 #[test]
 fn a_way_back_that_breaks_soon_makes_the_next_one_wait_longer() {
     let flaps = |went_back: Option<Time>, flaps: u32, drill: bool| {
-        let mut core = proving(dark(well()));
+        let mut core = Core::assessing(dark(well()));
         (core.went_back, core.flaps) = (went_back, flaps);
         if drill {
-            core.k.drilled = Some(Drilled {
-                name: "wan".into(),
-                device: "eth1".into(),
-                families: [true, true],
-            });
+            core.k.drilled = Some(drill_of_wan([true, true]));
         }
         cured(&mut core, &[Cure::Steer(V4)], &[pinned(V4)]);
         (core.flaps, core.went_back.is_none())
@@ -171,17 +157,10 @@ fn a_way_back_that_breaks_soon_makes_the_next_one_wait_longer() {
     assert_eq!(flaps(Some(soon), 0, true), (0, false));
 }
 
-/// Control is stuck, and its server has answered.
-fn stuck_now() -> Knowledge {
-    let mut k = well();
-    k.tailnet.flows[0] = flow(Purpose::Control, "192.0.2.34:5001");
-    k
-}
-
 #[test]
 fn a_renewal_joins_a_nudge_that_still_runs() {
     let joined = |k: Knowledge, waiting: &[Cure]| {
-        let mut core = proving(k);
+        let mut core = Core::assessing(k);
         core.stage = Stage::Curing {
             since: SINCE,
             waiting: waiting.to_vec(),
@@ -195,27 +174,26 @@ fn a_renewal_joins_a_nudge_that_still_runs() {
         (renewed, waiting)
     };
     let both = vec![Cure::Renew, Cure::Nudge];
-    assert_eq!(joined(stuck_now(), &[Cure::Nudge]), (true, both));
+    assert_eq!(joined(sample::stuck(), &[Cure::Nudge]), (true, both));
     let alone = (false, vec![Cure::Nudge]);
     assert_eq!(joined(well(), &[Cure::Nudge]), alone, "nothing is stuck");
     let mend = [Cure::Mend];
-    assert_eq!(joined(stuck_now(), &mend), (false, mend.to_vec()));
+    assert_eq!(joined(sample::stuck(), &mend), (false, mend.to_vec()));
     let two = [Cure::Nudge, Cure::Mend];
-    assert_eq!(joined(stuck_now(), &two), (false, two.to_vec()));
+    assert_eq!(joined(sample::stuck(), &two), (false, two.to_vec()));
 }
 
 #[test]
 fn a_restart_is_booked_and_one_that_is_not_allowed_is_waited_for() {
-    let moment = Moment { now: NOW, dice: 0 };
     let rests_until = |core: &mut Core| {
-        core.restart(moment, SINCE, &[stuck(), Fault::Userspace]);
+        core.restart(moment(NOW), SINCE, &[stuck(), Fault::Userspace]);
         match &core.stage {
             Stage::Resting { until, why } => (*until - NOW, why.clone()),
             other => panic!("{other:?}"),
         }
     };
-    let mut core = proving(well());
-    core.restart(moment, SINCE, &[stuck(), Fault::Userspace]);
+    let mut core = Core::assessing(well());
+    core.restart(moment(NOW), SINCE, &[stuck(), Fault::Userspace]);
     let until = NOW + CURE_LIMIT;
     let waiting = vec![Cure::Restart];
     let since = SINCE;
@@ -247,10 +225,10 @@ fn a_restart_is_booked_and_one_that_is_not_allowed_is_waited_for() {
     core.budget.spend(NOW, 0, &limits);
     let text = "the next restart of tailscaled is allowed in 120 s";
     assert_eq!(rests_until(&mut core), (REST_LAST, text.into()));
-    let mut sooner = proving(well());
+    let mut sooner = Core::assessing(well());
     sooner.budget.spend(NOW - S * 50, 0, &limits);
     assert_eq!(rests_until(&mut sooner).0, S * 10);
-    let mut never = proving(well());
+    let mut never = Core::assessing(well());
     never.policy.limits.per_hour = 0;
     let (pause, why) = rests_until(&mut never);
     assert_eq!(pause, REST_LAST);
@@ -279,7 +257,7 @@ fn report(change: impl FnOnce(&mut Report)) -> Result<Report, String> {
 
 /// A core that waits for what comes of these acts.
 fn curing(cures: &[Cure]) -> Core {
-    let mut core = proving(dark(well()));
+    let mut core = Core::assessing(dark(well()));
     cured(&mut core, cures, &[stuck(), stale(), pinned(V4)]);
     core
 }
@@ -339,13 +317,9 @@ fn the_next_stage_begins_when_all_acts_have_ended() {
         for cure in order {
             core.take_cured(NOW, *cure, report(|_| ()));
         }
-        let looks = core.ordered().into_iter();
-        let looks = looks.filter_map(|a| match a {
-            Action::Look(look) => Some(look),
-            _ => None,
-        });
+        let looks = core.looks();
         let unread = (core.path_unread, core.loss_unread);
-        (core.stage.word(), unread, looks.collect::<Vec<_>>())
+        (core.stage.word(), unread, looks)
     };
     let (nudge, renew, mend, steer) = (Cure::Nudge, Cure::Renew, Cure::Mend, Cure::Steer(V4));
     let nothing = (false, false);
@@ -372,7 +346,7 @@ fn the_next_stage_begins_when_all_acts_have_ended() {
     assert_eq!(both, ("proving", (true, true), vec![Look::All]));
     // A report that nobody waits for: what we moved ourselves the kernel watch does not tell.
     let late = |cure| {
-        let mut core = proving(well());
+        let mut core = Core::assessing(well());
         core.stage = Stage::Quiet;
         core.take_cured(NOW, cure, report(|_| ()));
         core.ordered().contains(&Action::Look(Look::Paths))
@@ -387,7 +361,7 @@ fn what_has_happened_meanwhile_is_looked_at_but_a_restart_is_watched_first() {
         (Cure::Renew, false, "verifying", false),
         (Cure::Restart, true, "verifying", true),
     ] {
-        let mut core = proving(well());
+        let mut core = Core::assessing(well());
         core.again = again;
         core.cured(NOW, SINCE, last);
         assert_eq!((core.stage.word(), core.again), (stage, left), "{last}");

@@ -1,36 +1,15 @@
 //! When a drill may begin, how far it has come, and how it ends.
 
 use super::*;
-use crate::core::sample::{flow, judged, well, NOW, S, SINCE};
-use crate::core::uplink::Way;
+use crate::core::sample::{drill_of_wan, flow, judged, route_by, well, MS, NOW, S, SINCE};
 
-const MS: Duration = Duration::from_millis(1);
 const V4: Family = Family::V4;
 const V6: Family = Family::V6;
-
-fn of_wan(families: [bool; 2]) -> Drilled {
-    Drilled {
-        name: "wan".into(),
-        device: "eth1".into(),
-        families,
-    }
-}
-
-/// The path of that family goes by the uplink of that number.
-fn route_by(core: &mut Core, family: Family, n: usize) {
-    let way: Way = core.k.uplinks[n].way(family).unwrap().clone();
-    let device = core.k.uplinks[n].device.clone();
-    core.k.paths[family.at()].route = Some(Route {
-        device,
-        gateway: way.gateway,
-        source: way.addresses.first().copied(),
-    });
-}
 
 /// A drill of `wan` that began at `SINCE`; nothing has moved yet.
 fn begun() -> Core {
     let mut core = Core::knowing(well());
-    core.k.drilled = Some(of_wan([true, true]));
+    core.k.drilled = Some(drill_of_wan([true, true]));
     core.begin_episode(SINCE, Origin::Drill, "a drill".into());
     core.episode.as_mut().unwrap().drill = Some(Drill {
         uplink: "wan".into(),
@@ -45,7 +24,7 @@ fn begun() -> Core {
 fn there() -> Core {
     let mut core = begun();
     for f in Family::BOTH {
-        route_by(&mut core, f, 1);
+        route_by(&mut core.k, f, 1);
     }
     core.k.tailnet.flows = vec![
         flow(Purpose::Control, "192.0.2.34:5001"),
@@ -125,7 +104,7 @@ fn a_drill_turns_away_the_families_that_have_another_way() {
         core.drillable("wan6").map(|d| d.families)
     };
     assert_eq!(families(|_| ()), Ok([true, true]));
-    let elsewhere = |c: &mut Core| route_by(c, V6, 1);
+    let elsewhere = |c: &mut Core| route_by(&mut c.k, V6, 1);
     assert_eq!(families(elsewhere), Ok([true, false]));
     let closed = |c: &mut Core| {
         c.k.verdicts
@@ -136,7 +115,7 @@ fn a_drill_turns_away_the_families_that_have_another_way() {
     assert!(families(|c| c.faults = vec![Fault::Userspace]).is_ok());
     let mut core = Core::knowing(well());
     core.take_drill(NOW, "wan".into(), S * 10);
-    assert_eq!(core.k.drilled, Some(of_wan([true, true])));
+    assert_eq!(core.k.drilled, Some(drill_of_wan([true, true])));
     assert_eq!((drill(&core).stay, core.stage.word()), (S * 10, "proving"));
     let mut core = Core::knowing(well());
     core.take_drill(NOW, "lan".into(), S);
@@ -172,7 +151,7 @@ fn control_over_another_uplink_is_noted_once() {
     };
     assert_eq!(noted(|_| ()), Some(NOW));
     assert_eq!(
-        noted(|c| route_by(c, V6, 0)),
+        noted(|c| route_by(&mut c.k, V6, 0)),
         None,
         "one family has not moved"
     );
@@ -273,7 +252,7 @@ fn a_drill_ends_when_something_real_happens() {
             Some("the other uplink has failed meanwhile")
         );
         // What was not turned away does not belong to it, nor what has not moved yet.
-        core.k.drilled = Some(of_wan([true, false]));
+        core.k.drilled = Some(drill_of_wan([true, false]));
         assert_eq!(core.drill_broken(), None);
         let mut core = begun();
         core.k.paths[0].judgement = judged(verdict);
@@ -333,7 +312,7 @@ fn after_the_rehearsal_the_way_back_has_its_own_tries() {
     let tried = &core.episode.as_ref().unwrap().tried;
     assert_eq!((tried.renew, tried.nudge_missing), (0, true));
     assert_eq!(drill(&core).over, Some(NOW));
-    assert_eq!(core.returning, Some(of_wan([true, true])));
+    assert_eq!(core.returning, Some(drill_of_wan([true, true])));
     assert!(core.drill_is_over() && !there().drill_is_over());
     let (lines, _) = told(&mut core);
     assert_eq!(
@@ -363,7 +342,7 @@ fn a_tailnet_that_is_well_elsewhere_stays_there_for_a_while() {
     assert_eq!((drill(&core).well, core.stage.word()), (None, "proving"));
     assert!(there().away() && !begun().away());
     let mut half = there();
-    route_by(&mut half, V6, 0);
+    route_by(&mut half.k, V6, 0);
     assert!(!half.away());
     half.k.drilled = None;
     assert!(!half.away());
@@ -377,10 +356,10 @@ fn the_uplinks_that_carry_meanwhile_are_named() {
         core.way_meanwhile()
     };
     assert_eq!(by(|_| ()), "wanb");
-    assert_eq!(by(|c| route_by(c, V6, 0)), "wanb and wan");
+    assert_eq!(by(|c| route_by(&mut c.k, V6, 0)), "wanb and wan");
     let v6 = |c: &mut Core| {
-        route_by(c, V4, 0);
-        c.k.drilled = Some(of_wan([false, true]));
+        route_by(&mut c.k, V4, 0);
+        c.k.drilled = Some(drill_of_wan([false, true]));
     };
     assert_eq!(by(v6), "wanb");
     assert_eq!(
@@ -393,7 +372,7 @@ fn the_uplinks_that_carry_meanwhile_are_named() {
 fn returned(change: impl FnOnce(&mut Core)) -> (bool, Vec<Family>, bool) {
     let mut core = there();
     core.k.drilled = None;
-    core.returning = Some(of_wan([true, true]));
+    core.returning = Some(drill_of_wan([true, true]));
     change(&mut core);
     let under_way = core.return_from_drill(NOW, SINCE);
     let moves = core.ordered().into_iter().filter_map(|a| match a {
@@ -407,8 +386,11 @@ fn returned(change: impl FnOnce(&mut Core)) -> (bool, Vec<Family>, bool) {
 fn after_a_drill_the_mark_goes_back_as_soon_as_the_uplink_is_proved() {
     let all = (true, vec![V4, V6], true);
     assert_eq!(returned(|_| ()), all);
-    assert_eq!(returned(|c| route_by(c, V6, 0)), (true, vec![V4], true));
-    let one = |c: &mut Core| c.returning = Some(of_wan([true, false]));
+    assert_eq!(
+        returned(|c| route_by(&mut c.k, V6, 0)),
+        (true, vec![V4], true)
+    );
+    let one = |c: &mut Core| c.returning = Some(drill_of_wan([true, false]));
     assert_eq!(returned(one), (true, vec![V4], true));
     assert_eq!(returned(|c| c.k.paths[1].route = None), all);
     // Its verdict is waited for.
@@ -440,7 +422,11 @@ fn after_a_drill_the_mark_goes_back_as_soon_as_the_uplink_is_proved() {
         stays
     );
     assert_eq!(returned(|c| c.returning = None), stays);
-    let back_already = |c: &mut Core| Family::BOTH.into_iter().for_each(|f| route_by(c, f, 0));
+    let back_already = |c: &mut Core| {
+        for f in Family::BOTH {
+            route_by(&mut c.k, f, 0);
+        }
+    };
     assert_eq!(returned(back_already), stays);
 }
 
@@ -450,21 +436,25 @@ fn the_end_of_a_drill_is_booked_and_told() {
         let mut core = there();
         core.k.drilled = None;
         for f in Family::BOTH {
-            route_by(&mut core, f, 0);
+            route_by(&mut core.k, f, 0);
         }
         let d = core.episode.as_mut().unwrap().drill.as_mut().unwrap();
         d.over = Some(SINCE);
         change(&mut core);
         let mut e = core.episode.take().unwrap();
-        core.returning = Some(of_wan([true, true]));
+        core.returning = Some(drill_of_wan([true, true]));
         let own = core.close_drill(NOW, &mut e);
         assert!(core.returning.is_none());
         let back = e.drill.and_then(|d| d.back);
         (own, back, told(&mut core).0.len())
     };
     assert_eq!(closed(|_| ()), (true, Some(NOW), 1));
-    assert_eq!(closed(|c| route_by(c, V4, 1)), (true, Some(NOW), 1));
-    let away = |c: &mut Core| Family::BOTH.into_iter().for_each(|f| route_by(c, f, 1));
+    assert_eq!(closed(|c| route_by(&mut c.k, V4, 1)), (true, Some(NOW), 1));
+    let away = |c: &mut Core| {
+        for f in Family::BOTH {
+            route_by(&mut c.k, f, 1);
+        }
+    };
     assert_eq!(closed(away), (true, None, 1));
     let not_over = |c: &mut Core| {
         let e = c.episode.as_mut().unwrap();

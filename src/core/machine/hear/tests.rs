@@ -1,19 +1,10 @@
 //! What an event begins, by the stage in which it is heard; and the owner's words.
 
 use super::*;
-use crate::core::sample::{dark, flow, judged, well, NOW, S, SINCE};
+use crate::core::sample::{dark, flow, judged, well, MS, NOW, S, SINCE};
 use crate::core::starts::Word;
 
-const MS: Duration = Duration::from_millis(1);
 const V4: Family = Family::V4;
-
-fn in_stage(stage: Stage) -> Core {
-    let mut core = Core::knowing(well());
-    core.begin_episode(SINCE, Origin::Path, "a sign".into());
-    core.stage = stage;
-    core.ordered();
-    core
-}
 
 fn verifying() -> Stage {
     Stage::Verifying {
@@ -51,24 +42,10 @@ fn changed() -> Event {
     }
 }
 
-/// What was asked with a burst.
-fn asked(core: &mut Core) -> Vec<Scope> {
-    let ordered = core.ordered().into_iter();
-    let asked = ordered.filter_map(|a| match a {
-        Action::Probe {
-            scope,
-            effort: Effort::Burst,
-            ..
-        } => Some(scope),
-        _ => None,
-    });
-    asked.collect()
-}
-
 #[test]
 fn an_event_begins_an_assessment_or_belongs_to_what_is_under_way() {
     let heard = |stage: Stage, event: Event| {
-        let mut core = in_stage(stage);
+        let mut core = Core::in_stage(well(), stage);
         core.take_event(NOW, event);
         let settles = core.settle_at.map(|t| t - NOW);
         (core.stage.word(), core.again, settles)
@@ -91,11 +68,11 @@ fn an_event_begins_an_assessment_or_belongs_to_what_is_under_way() {
     };
     assert_eq!(heard(resting, changed()), ("proving", false, None));
     // The first of a burst says when it has settled.
-    let mut core = in_stage(proving());
+    let mut core = Core::in_stage(well(), proving());
     core.take_event(NOW, changed());
     core.take_event(NOW + MS * 50, changed());
     assert_eq!(core.settle_at, Some(NOW + S / 5));
-    let mut core = in_stage(verifying());
+    let mut core = Core::in_stage(well(), verifying());
     core.take_event(NOW, changed());
     core.take_event(NOW + MS * 50, changed());
     assert_eq!(core.settle_at, Some(NOW + S / 5));
@@ -104,9 +81,9 @@ fn an_event_begins_an_assessment_or_belongs_to_what_is_under_way() {
 #[test]
 fn an_uplink_of_which_something_is_said_in_an_assessment_proves_itself_anew() {
     let asked_at = |since: Time, event: Event| {
-        let mut core = in_stage(Stage::Proving { since });
+        let mut core = Core::in_stage(well(), Stage::Proving { since });
         core.take_event(NOW, event);
-        asked(&mut core)
+        core.asked(Effort::Burst)
     };
     let settle = S / 5;
     let wan = |f| Scope::Uplink("wan".into(), f);
@@ -122,7 +99,7 @@ fn an_uplink_of_which_something_is_said_in_an_assessment_proves_itself_anew() {
 #[test]
 fn what_is_being_asked_already_goes_on() {
     let doubted = |path: bool, uplink: bool| {
-        let mut core = in_stage(Stage::Proving { since: SINCE });
+        let mut core = Core::in_stage(well(), Stage::Proving { since: SINCE });
         if path {
             let path = &mut core.k.paths[0].judgement;
             path.begin(9, NOW + S, Effort::Burst);
@@ -132,13 +109,16 @@ fn what_is_being_asked_already_goes_on() {
             uplink.begin(9, NOW + S, Effort::Burst);
         }
         core.doubt(NOW, Some("wan".into()));
-        let v4 = asked(&mut core).into_iter().filter(|s| s.family() == V4);
+        let v4 = core
+            .asked(Effort::Burst)
+            .into_iter()
+            .filter(|s| s.family() == V4);
         v4.count()
     };
     assert_eq!(doubted(false, false), 2);
     assert_eq!(doubted(true, false), 1);
     assert_eq!(doubted(false, true), 0);
-    let mut core = in_stage(Stage::Proving { since: SINCE });
+    let mut core = Core::in_stage(well(), Stage::Proving { since: SINCE });
     core.doubt(NOW, Some("wan".into()));
     let path = &core.k.paths[0].judgement;
     assert_eq!((path.verdict, path.judged_at), (Verdict::Unknown, None));
@@ -146,14 +126,14 @@ fn what_is_being_asked_already_goes_on() {
 
 #[test]
 fn a_word_about_an_uplink_is_remembered_and_taken_back() {
-    let mut core = in_stage(Stage::Quiet);
+    let mut core = Core::in_stage(well(), Stage::Quiet);
     core.take_event(NOW, down("wan6"));
     assert_eq!(core.k.said_down.get("eth1"), Some(&NOW));
     core.take_event(NOW, up("wanb"));
     assert_eq!(core.k.said_down.len(), 1, "that was another");
     core.take_event(NOW, up("wan"));
     assert!(core.k.said_down.is_empty());
-    let mut core = in_stage(Stage::Quiet);
+    let mut core = Core::in_stage(well(), Stage::Quiet);
     core.episode = None;
     core.take_event(NOW, up("wan"));
     let trigger = core.episode.unwrap().trigger;
@@ -167,7 +147,7 @@ fn new_facts_allow_a_move_again() {
         (up("wanb"), [0, 0]),
         (changed(), [2, 1]),
     ] {
-        let mut core = in_stage(Stage::Proving { since: SINCE });
+        let mut core = Core::in_stage(well(), Stage::Proving { since: SINCE });
         core.episode.as_mut().unwrap().tried.steer = [2, 1];
         core.take_event(NOW, event.clone());
         let now = core.episode.unwrap().tried.steer;
@@ -185,7 +165,7 @@ fn what_concerns_no_uplink_costs_one_look() {
         (Event::Tailscaled { what: what() }, Look::Tailnet),
         (Event::Service(Word::Started), Look::Tailnet),
     ] {
-        let mut core = in_stage(Stage::Quiet);
+        let mut core = Core::in_stage(well(), Stage::Quiet);
         core.take_event(NOW, event.clone());
         assert_eq!(core.ordered(), [Action::Look(look)], "{event:?}");
         assert_eq!(core.stage, Stage::Quiet);
@@ -212,7 +192,7 @@ fn rules_of_an_earlier_run_are_known_by_their_devices() {
 #[test]
 fn the_owner_s_word_begins_an_assessment_and_with_force_forgets_what_was_tried() {
     let asked = |stage: Stage, force: bool| {
-        let mut core = in_stage(stage);
+        let mut core = Core::in_stage(well(), stage);
         core.rests = 5;
         core.episode.as_mut().unwrap().tried.renew = 2;
         core.take_recover(NOW, force);

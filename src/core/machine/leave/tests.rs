@@ -1,15 +1,12 @@
 //! When peers are moved off a metered uplink, and when they are let alone.
 
 use super::*;
-use crate::core::sample::{well, NOW, S};
-
-const MS: Duration = Duration::from_millis(1);
+use crate::core::sample::{route_by, well, MS, NOW, S};
 
 /// The path of each family is by the uplink of that number.
-fn route_by(core: &mut Core, uplinks: [usize; 2]) {
+fn go_by(core: &mut Core, uplinks: [usize; 2]) {
     for f in Family::BOTH {
-        let device = core.k.uplinks[uplinks[f.at()]].device.clone();
-        core.k.paths[f.at()].route.as_mut().unwrap().device = device;
+        route_by(&mut core.k, f, uplinks[f.at()]);
     }
 }
 
@@ -18,9 +15,9 @@ fn back() -> Core {
     let mut k = well();
     k.uplinks[1].metered = true;
     let mut core = Core::knowing(k);
-    route_by(&mut core, [1, 1]);
+    go_by(&mut core, [1, 1]);
     core.mind_metered(NOW - S * 100);
-    route_by(&mut core, [0, 0]);
+    go_by(&mut core, [0, 0]);
     core.leave.well_since = None;
     core.ordered();
     core
@@ -86,15 +83,15 @@ fn an_uplink_that_is_needed_again_is_not_left() {
     };
     let then = NOW + WELL_FOR;
     let mut core = leaving();
-    route_by(&mut core, [0, 1]);
+    go_by(&mut core, [0, 1]);
     assert_eq!(left(&mut core, then + S), Some(vec![]));
     // It is left again when the path has gone from it again.
-    route_by(&mut core, [0, 0]);
+    go_by(&mut core, [0, 0]);
     assert_eq!(left(&mut core, then + S * 2), Some(vec!["eth2".into()]));
     // What was over already need not be taken back.
     for (late, taken_back) in [(LEAVE_FOR - MS, true), (LEAVE_FOR, false)] {
         let mut core = leaving();
-        route_by(&mut core, [1, 1]);
+        go_by(&mut core, [1, 1]);
         let said = left(&mut core, then + late);
         assert_eq!(said.is_some(), taken_back, "{late:?}");
     }
@@ -108,8 +105,8 @@ fn an_uplink_carries_the_path_of_either_family_now_or_as_soon_as_it_is_steered()
         ["eth1", "eth2"].map(|device| core.carries(device))
     };
     assert_eq!(carries(&|_| ()), [true, false]);
-    assert_eq!(carries(&|c| route_by(c, [0, 1])), [true, true]);
-    assert_eq!(carries(&|c| route_by(c, [1, 1])), [false, true]);
+    assert_eq!(carries(&|c| go_by(c, [0, 1])), [true, true]);
+    assert_eq!(carries(&|c| go_by(c, [1, 1])), [false, true]);
     let steered = |c: &mut Core| {
         c.k.steering[1].to = Knowledge::hop(&c.k.uplinks[1], Family::V6);
     };

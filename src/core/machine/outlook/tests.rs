@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::core::episode::Drill;
-use crate::core::sample::{well, NOW, S, SINCE};
+use crate::core::sample::{drill_of_wan, well, NOW, S, SINCE};
 
 fn next(change: impl FnOnce(&mut Core)) -> (String, Option<Duration>) {
     let mut core = Core::knowing(well());
@@ -70,11 +70,7 @@ fn the_way_back_is_told_with_the_seconds_that_are_left_of_the_hold() {
 #[test]
 fn a_drill_is_told_before_all_else() {
     let drill = |c: &mut Core| {
-        c.k.drilled = Some(Drilled {
-            name: "wan".into(),
-            device: "eth1".into(),
-            families: [true, true],
-        });
+        c.k.drilled = Some(drill_of_wan([true, true]));
         c.begin_episode(SINCE, Origin::Drill, "a drill".into());
         c.episode.as_mut().unwrap().drill = Some(Drill {
             uplink: "wan".into(),

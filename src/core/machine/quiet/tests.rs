@@ -1,28 +1,10 @@
 //! The slow looks of quiet times, and when the mark goes back.
 
 use super::*;
-use crate::core::sample::{judged, well, ASKED, NOW, S};
+use crate::core::sample::{judged, route_by, well, ASKED, MS, NOW, S};
 
-const MS: Duration = Duration::from_millis(1);
 const V4: Family = Family::V4;
 const V6: Family = Family::V6;
-
-/// Nothing is due for a quarter of an hour.
-fn still(k: Knowledge) -> Core {
-    let mut core = Core::knowing(k);
-    let later = NOW + S * 900;
-    for due in [
-        &mut core.look_at,
-        &mut core.beat_at,
-        &mut core.other_at,
-        &mut core.return_at,
-        &mut core.recheck_at,
-        &mut core.ask_control_at,
-    ] {
-        *due = later;
-    }
-    core
-}
 
 fn wan(family: Family) -> Scope {
     Scope::Uplink("wan".into(), family)
@@ -32,32 +14,17 @@ fn wanb(family: Family) -> Scope {
     Scope::Uplink("wanb".into(), family)
 }
 
-/// What was asked, with which effort.
-fn asked(core: &mut Core) -> Vec<(Scope, Effort)> {
-    let ordered = core.ordered().into_iter();
-    let asked = ordered.filter_map(|a| match a {
-        Action::Probe { scope, effort, .. } => Some((scope, effort)),
-        _ => None,
-    });
-    asked.collect()
-}
-
 fn with(scopes: &[Scope], effort: Effort) -> Vec<(Scope, Effort)> {
     scopes.iter().map(|s| (s.clone(), effort)).collect()
 }
 
 /// The mark of both families is on the second uplink, and the first has been open for a minute.
 fn away() -> Core {
-    let mut core = still(well());
+    let mut core = Core::still(well());
     core.return_at = NOW;
     for f in Family::BOTH {
         core.k.steering[f.at()].to = Knowledge::hop(&core.k.uplinks[1], f);
-        let way = core.k.uplinks[1].way(f).unwrap().clone();
-        core.k.paths[f.at()].route = Some(Route {
-            device: "eth2".into(),
-            gateway: way.gateway,
-            source: way.addresses.first().copied(),
-        });
+        route_by(&mut core.k, f, 1);
         let better = core.k.judgement_mut(&wan(f));
         better.steady_since = Some(NOW - S * 60);
         better.judged_at = Some(NOW);
@@ -77,30 +44,30 @@ fn steered(core: &mut Core) -> Vec<(Family, Steering)> {
 #[test]
 fn other_uplinks_are_asked_each_time_their_interval_is_over() {
     let at = |other_at: Time| {
-        let mut core = still(well());
+        let mut core = Core::still(well());
         core.other_at = other_at;
         core.quiet(NOW);
-        (asked(&mut core), core.other_at - NOW)
+        (core.probes(), core.other_at - NOW)
     };
     assert_eq!(at(NOW + MS), (vec![], MS));
     let others = with(&[wanb(V4), wanb(V6)], Effort::Beat);
     assert_eq!(at(NOW), (others, S * 300));
     // For the one in use the path has answered, unless it has not.
-    let mut core = still(well());
+    let mut core = Core::still(well());
     *core.k.judgement_mut(&wan(V6)) = judged(Verdict::Portal);
     core.beat_others(NOW);
     let three = with(&[wan(V6), wanb(V4), wanb(V6)], Effort::Beat);
-    assert_eq!(asked(&mut core), three);
+    assert_eq!(core.probes(), three);
 }
 
 #[test]
 fn what_short_rounds_cannot_see_is_asked_in_full_each_minute() {
     let at = |recheck_at: Time, change: fn(&mut Core)| {
-        let mut core = still(well());
+        let mut core = Core::still(well());
         core.recheck_at = recheck_at;
         change(&mut core);
         core.quiet(NOW);
-        asked(&mut core)
+        core.probes()
     };
     let portal = |c: &mut Core| *c.k.judgement_mut(&wanb(V4)) = judged(Verdict::Portal);
     assert_eq!(at(NOW, |_| ()), []);
@@ -108,7 +75,7 @@ fn what_short_rounds_cannot_see_is_asked_in_full_each_minute() {
     assert_eq!(at(NOW, portal), with(&[wanb(V4)], Effort::Burst));
     let flaw = |c: &mut Core| c.k.paths[1].judgement.flaws.names = Some(String::new());
     assert_eq!(at(NOW, flaw), with(&[Scope::Path(V6)], Effort::Burst));
-    let mut core = still(well());
+    let mut core = Core::still(well());
     core.recheck_at = NOW;
     core.quiet(NOW);
     assert_eq!(core.recheck_at, NOW + RECHECK_EVERY);
@@ -117,7 +84,7 @@ fn what_short_rounds_cannot_see_is_asked_in_full_each_minute() {
         (flaw, true),
         (|_| (), false),
     ] {
-        let mut core = still(well());
+        let mut core = Core::still(well());
         change(&mut core);
         assert_eq!(core.odd(), odd);
     }
@@ -126,7 +93,7 @@ fn what_short_rounds_cannot_see_is_asked_in_full_each_minute() {
 #[test]
 fn a_silent_tailscaled_is_looked_at_once_a_second() {
     let looks = |api: Api, span: Duration, read: Option<Time>| {
-        let mut core = still(well());
+        let mut core = Core::still(well());
         core.k.tailnet.api = api;
         core.k.api_since = NOW - span;
         core.k.tailnet_read = read;
@@ -146,7 +113,7 @@ fn a_silent_tailscaled_is_looked_at_once_a_second() {
 
 /// The control server alone is down, as was found when it was asked last.
 fn control_down() -> Core {
-    let mut core = still(well());
+    let mut core = Core::still(well());
     let why = "refused".to_string();
     core.faults = vec![Fault::ControlDown { why }];
     core.control_asked = ASKED + MS;
@@ -160,10 +127,10 @@ fn a_control_server_that_is_down_is_asked_less_and_less_often() {
     let mut now = NOW;
     for pause in [10, 20, 40, 60, 60] {
         core.ask_control(now - MS);
-        assert_eq!(asked(&mut core), [], "{pause}");
+        assert_eq!(core.probes(), [], "{pause}");
         core.ask_control(now);
         let wan = with(&[wan(V4), wan(V6)], Effort::Burst);
-        assert_eq!(asked(&mut core), wan, "{pause}");
+        assert_eq!(core.probes(), wan, "{pause}");
         assert_eq!(core.control_asked, now);
         now += S * pause;
         assert_eq!(core.ask_control_at, now);
@@ -172,16 +139,16 @@ fn a_control_server_that_is_down_is_asked_less_and_less_often() {
     core.k.paths[0].judgement.control = Some((Ok(()), now));
     assert!(!core.control_down());
     core.ask_control(now);
-    assert_eq!(asked(&mut core), []);
+    assert_eq!(core.probes(), []);
     assert_eq!(core.ask_control_pause, ASK_CONTROL_FIRST);
     assert_eq!(core.ask_control_at, now + ASK_CONTROL_FIRST);
-    assert!(control_down().control_down() && !still(well()).control_down());
+    assert!(control_down().control_down() && !Core::still(well()).control_down());
 }
 
 #[test]
 fn a_way_back_that_held_is_forgotten() {
     let flaps = |went_back: Time| {
-        let mut core = still(well());
+        let mut core = Core::still(well());
         (core.flaps, core.went_back) = (2, Some(went_back));
         core.quiet(NOW);
         (core.flaps, core.went_back.is_some())
@@ -193,7 +160,7 @@ fn a_way_back_that_held_is_forgotten() {
 #[test]
 fn a_healthy_hour_gives_restarts_their_first_pause_again() {
     let pause_after = |change: fn(&mut Core)| {
-        let mut core = still(well());
+        let mut core = Core::still(well());
         let limits = core.policy.limits.clone();
         core.budget.spend(NOW, 0, &limits);
         change(&mut core);
@@ -271,7 +238,7 @@ fn ways_back_are_the_better_uplinks_the_best_first() {
 
 #[test]
 fn each_way_back_that_broke_doubles_the_hold() {
-    let mut core = still(well());
+    let mut core = Core::still(well());
     for (flaps, hold) in [(0, 30), (1, 60), (2, 120), (3, 240)] {
         core.flaps = flaps;
         assert_eq!(core.hold(), S * hold);
@@ -287,15 +254,15 @@ fn a_better_uplink_is_asked_every_few_seconds_and_never_broken_off() {
     }
     core.return_at = NOW + MS;
     core.consider_return(NOW, &better);
-    assert_eq!(asked(&mut core), []);
+    assert_eq!(core.probes(), []);
     core.return_at = NOW;
     core.consider_return(NOW, &better);
-    assert_eq!(asked(&mut core), with(&[wan(V4), wan(V6)], Effort::Beat));
+    assert_eq!(core.probes(), with(&[wan(V4), wan(V6)], Effort::Beat));
     assert_eq!(core.return_at, NOW + S * 3, "a tenth of the hold");
     core.return_at = NOW;
     core.k.judgement_mut(&wan(V6)).abandon();
     core.consider_return(NOW, &better);
-    assert_eq!(asked(&mut core), with(&[wan(V6)], Effort::Beat));
+    assert_eq!(core.probes(), with(&[wan(V6)], Effort::Beat));
     for (hold, every) in [(S * 300, S * 5), (S * 20, S * 2), (S, MS * 500)] {
         core.policy.hold = hold;
         assert_eq!(core.return_every(), every);

@@ -1,53 +1,35 @@
 //! What a sign has asked, and when it is forgotten.
 
 use super::*;
-use crate::core::sample::{well, NOW, S, SINCE};
+use crate::core::sample::{well, MS, NOW, S, SINCE};
 use crate::core::signs::Traffic;
 use crate::core::tailnet::Process;
-
-const MS: Duration = Duration::from_millis(1);
-
-/// What was asked because of a sign.
-fn asked(core: &mut Core) -> Vec<Scope> {
-    let ordered = core.ordered().into_iter();
-    let asked = ordered.filter_map(|a| match a {
-        Action::Probe {
-            scope,
-            effort: Effort::Suspect,
-            ..
-        } => Some(scope),
-        _ => None,
-    });
-    asked.collect()
-}
 
 fn paths() -> Vec<Scope> {
     Family::BOTH.map(Scope::Path).to_vec()
 }
 
+/// The tunnel has carried so many packets.
+fn carried(packets: u64) -> Traffic {
+    Traffic {
+        device: "tailscale0".into(),
+        received: packets,
+        sent: packets,
+    }
+}
+
 /// Peers have just sent something.
 fn in_use(core: &mut Core, now: Time) {
     let pulse = Pulse {
-        tunnel: Some(Traffic {
-            device: "tailscale0".into(),
-            received: 1,
-            sent: 1,
-        }),
+        tunnel: Some(carried(1)),
         ..Pulse::default()
     };
     core.signs.take(now, &pulse, &[], |_| true);
 }
 
-/// A core in which nothing is due for long.
-fn still() -> Core {
-    let mut core = Core::knowing(well());
-    (core.look_at, core.beat_at) = (NOW + S * 900, NOW + S * 900);
-    core
-}
-
 /// A quiet core that has a path asked since `NOW`.
 fn suspecting() -> Core {
-    let mut core = still();
+    let mut core = Core::still(well());
     core.suspect(NOW, "a sign".into());
     core
 }
@@ -55,7 +37,7 @@ fn suspecting() -> Core {
 #[test]
 fn an_idle_router_is_pulsed_rarely_and_with_what_is_due_anyway() {
     let pulse = |change: fn(&mut Core)| {
-        let mut core = still();
+        let mut core = Core::still(well());
         change(&mut core);
         core.pulse_again(NOW);
         core.pulse_at - NOW
@@ -84,7 +66,7 @@ fn an_idle_router_is_pulsed_rarely_and_with_what_is_due_anyway() {
 #[test]
 fn a_heartbeat_that_is_due_soon_comes_with_an_idle_pulse() {
     let beat = |at: Time, change: fn(&mut Core)| {
-        let mut core = still();
+        let mut core = Core::still(well());
         core.beat_at = at;
         change(&mut core);
         core.beat_with_pulse(NOW);
@@ -100,7 +82,7 @@ fn a_heartbeat_that_is_due_soon_comes_with_an_idle_pulse() {
 #[test]
 fn connections_are_read_every_other_second_while_something_is_under_way() {
     let look = |at: Time, change: fn(&mut Core)| {
-        let mut core = still();
+        let mut core = Core::still(well());
         core.connections_at = at;
         change(&mut core);
         let look = core.pulse_now(NOW);
@@ -115,7 +97,7 @@ fn connections_are_read_every_other_second_while_something_is_under_way() {
 #[test]
 fn it_is_calm_where_nothing_is_wrong_asked_or_in_use() {
     let calm = |change: fn(&mut Core)| {
-        let mut core = still();
+        let mut core = Core::still(well());
         change(&mut core);
         core.calm(NOW)
     };
@@ -141,32 +123,28 @@ fn resent(core: &Core, times: u32) -> Pulse {
 
 #[test]
 fn a_sign_asks_the_path_at_once_where_somebody_waits_and_with_the_heartbeat_where_nobody_does() {
-    let mut core = still();
+    let mut core = Core::still(well());
     in_use(&mut core, NOW);
     let mut pulse = resent(&core, 2);
-    pulse.tunnel = Some(Traffic {
-        device: "tailscale0".into(),
-        received: 2,
-        sent: 2,
-    });
+    pulse.tunnel = Some(carried(2));
     core.take_pulse(NOW, &pulse);
-    assert_eq!(asked(&mut core), paths());
+    assert_eq!(core.asked(Effort::Suspect), paths());
     assert!(!core.sign_of_idle);
-    let mut core = still();
+    let mut core = Core::still(well());
     let pulse = resent(&core, 2);
     core.take_pulse(NOW, &pulse);
-    assert_eq!(asked(&mut core), []);
+    assert_eq!(core.asked(Effort::Suspect), []);
     assert!(core.sign_of_idle);
     assert_eq!((core.look_at, core.beat_at), (NOW, NOW));
     // It is kept for those that are tailscaled's own.
     assert_eq!(core.k.resending.len(), 1);
-    let mut core = still();
+    let mut core = Core::still(well());
     let mut foreign = resent(&core, 2);
     foreign.resending.as_mut().unwrap()[0].local = "192.0.2.18:9".parse().unwrap();
     core.take_pulse(NOW, &foreign);
     assert!(core.k.resending.is_empty() && !core.sign_of_idle);
     // Connections that were not read stay as they were.
-    let mut core = still();
+    let mut core = Core::still(well());
     let pulse = resent(&core, 1);
     core.take_pulse(NOW, &pulse);
     core.take_pulse(NOW, &Pulse::default());
@@ -175,27 +153,23 @@ fn a_sign_asks_the_path_at_once_where_somebody_waits_and_with_the_heartbeat_wher
 
 #[test]
 fn signs_may_not_ask_without_end() {
-    let mut core = still();
+    let mut core = Core::still(well());
     while core.signs.may_ask(NOW) {}
     let pulse = resent(&core, 2);
     core.take_pulse(NOW, &pulse);
     assert!(!core.sign_of_idle);
-    let mut core = still();
+    let mut core = Core::still(well());
     in_use(&mut core, NOW);
     while core.signs.may_ask(NOW) {}
     let mut pulse = resent(&core, 2);
-    pulse.tunnel = Some(Traffic {
-        device: "tailscale0".into(),
-        received: 2,
-        sent: 2,
-    });
+    pulse.tunnel = Some(carried(2));
     core.take_pulse(NOW, &pulse);
-    assert_eq!(asked(&mut core), []);
+    assert_eq!(core.asked(Effort::Suspect), []);
 }
 
 #[test]
 fn only_in_quiet_times_does_a_pulse_begin_anything() {
-    let mut core = still();
+    let mut core = Core::still(well());
     core.stage = Stage::Resting {
         until: NOW + S,
         why: String::new(),
@@ -205,7 +179,7 @@ fn only_in_quiet_times_does_a_pulse_begin_anything() {
     assert!(!core.sign_of_idle && core.suspicion.is_none());
     assert_eq!(core.pulse_at, NOW + PULSE_IN_USE);
     // Control that is not heard any more is an illness.
-    let mut core = still();
+    let mut core = Core::still(well());
     let pulse = resent(&core, 9);
     core.take_pulse(NOW, &pulse);
     assert_eq!(core.stage.word(), "proving");
@@ -214,7 +188,7 @@ fn only_in_quiet_times_does_a_pulse_begin_anything() {
 #[test]
 fn a_process_that_is_stopped_is_looked_at_once() {
     let looks = |halted: bool, known: Option<bool>, read: Time| {
-        let mut core = still();
+        let mut core = Core::still(well());
         core.k.tailnet.process = known.map(|halted| Process {
             halted,
             ..Process::default()
@@ -236,10 +210,10 @@ fn a_process_that_is_stopped_is_looked_at_once() {
 #[test]
 fn a_suspicion_asks_the_paths_that_there_are_and_begins_once() {
     let begins = |change: fn(&mut Core)| {
-        let mut core = still();
+        let mut core = Core::still(well());
         change(&mut core);
         core.suspect(NOW, "a sign".into());
-        asked(&mut core)
+        core.asked(Effort::Suspect)
     };
     assert_eq!(begins(|_| ()), paths());
     assert_eq!(
@@ -265,7 +239,7 @@ fn the_others_are_asked_when_the_path_has_been_silent_for_a_while() {
         core.ordered();
         change(&mut core);
         core.follow_suspicion(NOW + span);
-        asked(&mut core)
+        core.asked(Effort::Suspect)
     };
     assert_eq!(at(OTHERS_AFTER - MS, |_| ()), []);
     assert_eq!(at(OTHERS_AFTER, |_| ()), others());
@@ -278,7 +252,7 @@ fn the_others_are_asked_when_the_path_has_been_silent_for_a_while() {
     core.follow_suspicion(NOW + S);
     core.ordered();
     core.follow_suspicion(NOW + S + MS);
-    assert_eq!(asked(&mut core), []);
+    assert_eq!(core.asked(Effort::Suspect), []);
 }
 
 #[test]
@@ -295,7 +269,7 @@ fn a_suspicion_is_forgotten_when_the_paths_have_answered() {
 #[test]
 fn a_slow_heartbeat_is_a_sign_itself() {
     let sign = |span: Duration, change: fn(&mut Core)| {
-        let mut core = still();
+        let mut core = Core::still(well());
         let path = &mut core.k.paths[0];
         path.judgement.begin(9, NOW + S * 2, Effort::Beat);
         path.beat_at = Some(NOW);
@@ -308,7 +282,7 @@ fn a_slow_heartbeat_is_a_sign_itself() {
     let slow: fn(&mut Core) = |c| c.k.paths[0].usual_rtt = Some(MS * 300);
     assert!(!sign(MS * 899, slow) && sign(MS * 900, slow));
     // One that was answered is none.
-    let mut core = still();
+    let mut core = Core::still(well());
     core.k.paths[0].beat_at = Some(NOW);
     core.follow_suspicion(NOW + S);
     assert!(core.suspicion.is_none() && core.k.paths[0].beat_at.is_none());
@@ -328,7 +302,7 @@ fn the_machine_wakes_for_what_a_suspicion_or_a_heartbeat_waits_for() {
     core.follow_suspicion(NOW + OTHERS_AFTER);
     let burst = BURST_SENT + LAST_ANSWER;
     assert_eq!(core.suspicion_due(), Some(NOW + burst));
-    let mut core = still();
+    let mut core = Core::still(well());
     assert_eq!(core.suspicion_due(), None);
     core.k.paths[0].beat_at = Some(NOW + S);
     core.k.paths[1].beat_at = Some(NOW);

@@ -1,11 +1,9 @@
 //! What a look at tailscaled changes, and what it begins.
 
 use super::*;
-use crate::core::sample::{flow, well, ASKED, NOW, S, SINCE};
+use crate::core::sample::{control_silent, flow, well, ASKED, MS, NOW, S, SINCE};
 use crate::core::starts::Word;
 use crate::core::tailnet::Process;
-
-const MS: Duration = Duration::from_millis(1);
 
 /// A core that has seen this tailscaled before.
 fn settled() -> Core {
@@ -277,10 +275,7 @@ fn a_control_server_that_is_down_stays_named_until_control_is_seen() {
     let named = |change: fn(&mut Tailnet)| {
         let mut core = settled();
         // Nobody answers it, so that the look by itself is no illness.
-        let paths = core.k.paths.iter_mut().map(|p| &mut p.judgement);
-        for j in core.k.verdicts.values_mut().chain(paths) {
-            j.control = Some((Err("refused".into()), ASKED));
-        }
+        control_silent(&mut core.k, "refused");
         let why = "refused".to_string();
         core.faults = vec![Fault::ControlDown { why }, Fault::Userspace];
         look(&mut core, change);

@@ -2,45 +2,19 @@
 
 use super::*;
 use crate::core::episode::{Act, Drill};
-use crate::core::sample::{all_dark, dark, flow, judged, well, ASKED, NOW, S, SINCE};
-
-const MS: Duration = Duration::from_millis(1);
-
-fn moment(now: Time) -> Moment {
-    Moment { now, dice: 0 }
-}
+use crate::core::sample::{
+    all_dark, control_silent, dark, everywhere, flow, judged, lost, moment, stale, stuck, unasked,
+    well, with, ASKED, MS, NOW, S, SINCE,
+};
 
 /// A core whose acts were done, which is watched until `NOW` + 5 s.
 fn verifying(k: Knowledge, after: &[Cure]) -> Core {
-    let mut core = Core::knowing(k);
-    core.begin_episode(SINCE, Origin::Path, "a sign".into());
-    core.stage = Stage::Verifying {
+    let stage = Stage::Verifying {
         since: SINCE,
         after: after.to_vec(),
         until: NOW + S * 5,
     };
-    core.ordered();
-    core
-}
-
-fn with(k: Knowledge, change: impl FnOnce(&mut Knowledge)) -> Knowledge {
-    let mut k = k;
-    change(&mut k);
-    k
-}
-
-/// Control uses an address that the path has left.
-fn stuck() -> Knowledge {
-    with(well(), |k| {
-        k.tailnet.flows[0] = flow(Purpose::Control, "192.0.2.34:5001");
-    })
-}
-
-/// The relay is stale, control is well.
-fn stale() -> Knowledge {
-    with(well(), |k| {
-        k.tailnet.flows[1] = flow(Purpose::Derp, "192.0.2.34:5002");
-    })
+    Core::in_stage(k, stage)
 }
 
 /// The tailnet is not well, and nothing that is wrong can be named.
@@ -92,10 +66,7 @@ fn a_tailnet_that_is_well_ends_the_watch() {
     assert_eq!(checked(&mut core, NOW).0, "quiet");
     // What cannot be cured stays named.
     let silent = with(well(), |k| {
-        let paths = k.paths.iter_mut().map(|p| &mut p.judgement);
-        for j in k.verdicts.values_mut().chain(paths) {
-            j.control = Some((Err("refused".into()), ASKED));
-        }
+        control_silent(k, "refused");
         k.tailnet.online = Some(false);
     });
     let mut core = verifying(silent, &[Cure::Renew]);
@@ -183,24 +154,10 @@ fn what_no_waiting_brings_back_is_decided_at_once() {
 #[test]
 fn what_the_kernel_lost_and_a_stuck_control_are_not_waited_for_where_nothing_was_done() {
     let stage = |k: Knowledge, after: &[Cure]| checked(&mut verifying(k, after), NOW);
-    let unanswered = || {
-        with(stuck(), |k| {
-            let paths = k.paths.iter_mut().map(|p| &mut p.judgement);
-            for j in k.verdicts.values_mut().chain(paths) {
-                j.control = None;
-            }
-        })
-    };
+    let unanswered = || with(stuck(), unasked);
     assert_eq!(stage(unanswered(), &[]).0, "resting");
     assert_eq!(stage(unanswered(), &[Cure::Nudge]).0, "verifying");
     assert_eq!(stage(stale(), &[]).0, "verifying");
-    let lost = |mendable| {
-        with(well(), |k| {
-            k.tailnet.lost.what = vec!["rule 5270".into()];
-            k.tailnet.lost.mendable = mendable;
-            k.lost_since = Some(SINCE);
-        })
-    };
     assert_eq!(
         stage(lost(true), &[Cure::Nudge]),
         ("curing", vec![Action::Mend])
@@ -231,11 +188,9 @@ fn a_renewal_that_was_held_back_comes_when_the_server_has_answered() {
     // The answer must be of this assessment, and not too old.
     let answered = |at: Time, now: Time, since: Time| {
         let mut core = verifying(stuck(), &[Cure::Nudge]);
-        let k = &mut core.k;
-        let paths = k.paths.iter_mut().map(|p| &mut p.judgement);
-        for j in k.verdicts.values_mut().chain(paths) {
+        everywhere(&mut core.k, |j| {
             (j.control, j.resolved) = (Some((Ok(()), at)), Some(at));
-        }
+        });
         let faults = diagnose(&core.k, now, SINCE);
         core.control_has_answered(now, since, &faults)
     };
@@ -316,10 +271,7 @@ fn a_fresh_connection_is_enough_whatever_there_was_before() {
 fn a_control_server_that_is_down_does_not_make_the_tailnet_ill() {
     let healthy = |change: &dyn Fn(&mut Knowledge)| {
         let k = with(stuck(), |k| {
-            let paths = k.paths.iter_mut().map(|p| &mut p.judgement);
-            for j in k.verdicts.values_mut().chain(paths) {
-                j.control = Some((Err("refused".into()), ASKED));
-            }
+            control_silent(k, "refused");
             change(k);
         });
         Core::knowing(k).healthy(SINCE)
@@ -328,12 +280,6 @@ fn a_control_server_that_is_down_does_not_make_the_tailnet_ill() {
     // One family reaches it.
     let one = |k: &mut Knowledge| k.paths[1].judgement.control = Some((Ok(()), ASKED));
     assert!(!healthy(&one));
-    let unasked = |k: &mut Knowledge| {
-        let paths = k.paths.iter_mut().map(|p| &mut p.judgement);
-        for j in k.verdicts.values_mut().chain(paths) {
-            j.control = None;
-        }
-    };
     assert!(!healthy(&unasked));
     let no_relay = |k: &mut Knowledge| k.tailnet.flows[1] = flow(Purpose::Derp, "192.0.2.34:2");
     assert!(!healthy(&no_relay));

@@ -1,9 +1,8 @@
 //! What becomes of it when uplinks come and go, and when the path moves.
 
 use super::*;
-use crate::core::sample::{flow, judged, well, NOW, S, SINCE};
+use crate::core::sample::{drill_of_wan, flow, judged, well, MS, NOW, S, SINCE};
 
-const MS: Duration = Duration::from_millis(1);
 const V4: Family = Family::V4;
 const V6: Family = Family::V6;
 
@@ -15,20 +14,6 @@ fn in_stage(stage: Stage) -> Core {
 
 fn proving() -> Core {
     in_stage(Stage::Proving { since: SINCE })
-}
-
-/// What was asked with a burst.
-fn asked(core: &mut Core) -> Vec<Scope> {
-    let ordered = core.ordered().into_iter();
-    let asked = ordered.filter_map(|a| match a {
-        Action::Probe {
-            scope,
-            effort: Effort::Burst,
-            ..
-        } => Some(scope),
-        _ => None,
-    });
-    asked.collect()
 }
 
 fn named(core: &Core) -> Option<&str> {
@@ -70,7 +55,7 @@ fn an_uplink_that_appears_in_an_assessment_is_asked_in_it() {
     let mut core = proving();
     core.take_uplinks(NOW, with_third(&core));
     let third = |f| Scope::Uplink("wanc".into(), f);
-    assert_eq!(asked(&mut core), [third(V4), third(V6)]);
+    assert_eq!(core.asked(Effort::Burst), [third(V4), third(V6)]);
     assert_eq!(core.stage, Stage::Proving { since: SINCE });
 }
 
@@ -169,7 +154,7 @@ fn where_the_path_moved_says_what_is_done() {
         let mut core = in_stage(stage);
         core.k.paths_read = read.then_some(SINCE);
         moved(&mut core);
-        let asked = asked(&mut core).contains(&Scope::Path(V4));
+        let asked = core.asked(Effort::Burst).contains(&Scope::Path(V4));
         (core.stage.word(), core.again, asked)
     };
     assert_eq!(stage_of(Stage::Quiet, true), ("proving", false, true));
@@ -218,11 +203,7 @@ fn an_uplink_that_was_left_has_to_prove_itself_anew() {
         let mut core = proving();
         core.left[0] = Some(device.into());
         if drilled {
-            core.k.drilled = Some(Drilled {
-                name: "wan".into(),
-                device: "eth1".into(),
-                families: [true, true],
-            });
+            core.k.drilled = Some(drill_of_wan([true, true]));
         }
         let judgement = core.k.judgement_mut(&Scope::Uplink("wan".into(), V4));
         judgement.flaws.large = Some("lost".into());
@@ -250,7 +231,7 @@ fn after_a_move_of_ours_the_path_and_its_uplink_are_asked_unless_they_have_told(
         core.path_unread = true;
         let same = routes(&core);
         core.take_paths(NOW, same);
-        asked(&mut core)
+        core.asked(Effort::Burst)
     };
     assert_eq!(asked(&|_| ()), []);
     let old = |k: &mut Knowledge| k.paths[1].judgement.judged_at = Some(SINCE - MS);
@@ -293,7 +274,7 @@ fn a_path_that_has_just_moved_is_asked_once() {
     let mut core = proving();
     core.path_unread = true;
     moved(&mut core);
-    let asked = asked(&mut core);
+    let asked = core.asked(Effort::Burst);
     let paths = asked.iter().filter(|s| matches!(s, Scope::Path(_)));
     assert_eq!(paths.collect::<Vec<_>>(), [&Scope::Path(V4)]);
 }
