@@ -114,6 +114,8 @@ def keys_stay(world):
     start_tailover(world)
     figures = fail_over(world, "tailover")
     expect_back(figures)
+    # The history has an episode when it is over.
+    await_quiet(world)
     places = {" ".join(words): _said(world, words) for words in _SAYS}
     places["the log"] = world.router.log_of_tailover()
     for place, text in places.items():

@@ -31,10 +31,17 @@ class Node:
         # Where it listens, if not at the usual place; whether its build says that it is online.
         self.socket = None
         self.says_online = True
+        self._process = None
 
     def start(self):
         """Starts tailscaled; nobody respawns it."""
-        self.host.spawn("tailscaled", self.command(), _ENVIRONMENT)
+        self._process = self.host.spawn("tailscaled", self.command(), _ENVIRONMENT)
+
+    def restart(self):
+        """Ends tailscaled and starts another."""
+        self._process.terminate()
+        self._process.wait(10)
+        self.start()
 
     def command(self):
         """tailscaled's command line, as OpenWrt's package has it."""
@@ -109,6 +116,12 @@ class Node:
             return bool(self.status(False)["Self"]["Online"])
         except (OSError, KeyError, TypeError, ValueError):
             return False
+
+    def disco_keys(self):
+        """{host name: disco key} of itself and its peers, as the netmap has them."""
+        netmap = json.loads(self.host.run([BIN / "tailscale", "debug", "netmap"], timeout=10))
+        nodes = [netmap["SelfNode"], *(netmap["Peers"] or [])]
+        return {node["Hostinfo"]["Hostname"]: node["DiscoKey"] for node in nodes}
 
     def pid(self):
         """The running process, or None."""

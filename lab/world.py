@@ -5,7 +5,7 @@ import sys
 import threading
 
 from . import byhand, hosts, plan
-from .hosts import wait_until
+from .hosts import HostError, wait_until
 from .internet import Internet
 from .isp import IspHost
 from .measure import Pings, Watch
@@ -96,7 +96,8 @@ class World:
         """A healthy state to start a scenario from: no fault, first uplink, no tailover.
 
         `kind` is the peer's: "direct" or "derp-only". What has not healed by
-        itself after `patience` seconds is nudged and renewed.
+        itself after `patience` seconds is nudged and renewed, and what that does
+        not heal either begins anew, which is told.
         """
         self.router.stop_tailover()
         self.router.revive_ubus()
@@ -121,8 +122,20 @@ class World:
             byhand.nudge_and_renew(self.node, self.peer_address())
         try:
             wait_until(self._healthy, 30, "a healthy tailnet")
+            return
+        except TimeoutError as problem:
+            print(f"lab: *** {problem}: {self.describe()}; BOTH NODES START ANEW ***", flush=True)
+        self._start_nodes_anew()
+        try:
+            wait_until(self._healthy, 30, "a healthy tailnet")
         except TimeoutError as problem:
             raise TimeoutError(f"{problem}: {self.describe()}") from None
+
+    def _start_nodes_anew(self):
+        # A node that has missed the other's new disco key reaches it by relays alone until it hears of the next.
+        self.peer.node.restart()
+        self.node.restart()
+        wait_until(lambda: self.node.answers() and self.peer.node.answers(), 10, "both tailscaleds")
 
     def ipv4_only(self):
         """No ISP has IPv6: the tailnet is brought to IPv4. Until the next `settle`."""
@@ -173,8 +186,19 @@ class World:
             f"control over {sorted(self.watch.control_now()) or 'nothing'},"
             f" relay from {sorted(self.node.relay_sources()) or 'nowhere'},"
             f" online {self.node.online()}, peer's path {how} {where},"
-            f" ping steady v4 {self.pings.steady(4)} v6 {self.pings.steady(6)}"
+            f" ping steady v4 {self.pings.steady(4)} v6 {self.pings.steady(6)},"
+            f" {self._disco()}"
         )
+
+    def _disco(self):
+        """Whether the peer has the router's disco key as the router's own netmap does: without it no path is
+        direct."""
+        try:
+            own = self.node.disco_keys().get("router")
+            known = self.peer.node.disco_keys().get("router")
+        except (OSError, ValueError, HostError) as problem:
+            return f"disco keys unknown ({problem})"
+        return "the peer has the router's disco key" if own and own == known else f"disco key {own}, at the peer {known}"
 
     def marked_device(self):
         """The device by which a packet of tailscaled's leaves now, over IPv4."""
