@@ -179,9 +179,11 @@ impl Core {
         if self.rests.is_power_of_two() {
             self.tell(Notice::Waiting(why.clone()));
         }
-        // After a pause the mild cures may be tried again: the world has moved on.
+        // After some short pauses or a long one the mild cures may be tried again: the world has moved on.
+        // It is what helps first where the next restart is far away.
+        let long = until.saturating_sub(now) >= REST_LAST;
         if let Some(e) = &mut self.episode {
-            if self.rests.is_multiple_of(4) {
+            if long || self.rests.is_multiple_of(4) {
                 e.tried = ladder::Tried {
                     nudge_missing: e.tried.nudge_missing,
                     ..ladder::Tried::default()

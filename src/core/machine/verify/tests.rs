@@ -423,15 +423,29 @@ fn rests_grow_to_a_minute_and_are_told_less_and_less_often() {
     assert!(matches!(core.stage, Stage::Resting { until, .. } if until == NOW + MS * 500));
 }
 
+/// The renewals that count as tried after that many short rests and one of `pause`.
+fn tried_after(rests: u32, pause: Duration) -> u8 {
+    let mut core = verifying(well(), &[]);
+    core.rests = rests;
+    let tried = &mut core.episode.as_mut().unwrap().tried;
+    (tried.renew, tried.nudge_missing) = (2, true);
+    core.rest_until(NOW, NOW + pause, "why".into());
+    let tried = &core.episode.as_ref().unwrap().tried;
+    assert!(tried.nudge_missing, "that does not change");
+    tried.renew
+}
+
 #[test]
 fn after_every_fourth_rest_mild_cures_may_be_tried_again() {
-    let mut core = verifying(well(), &[]);
-    for number in 1..=8 {
-        let tried = &mut core.episode.as_mut().unwrap().tried;
-        (tried.renew, tried.nudge_missing) = (2, true);
-        core.rest(NOW, "why".into());
-        let tried = &core.episode.as_ref().unwrap().tried;
-        let left = if number % 4 == 0 { 0 } else { 2 };
-        assert_eq!((tried.renew, tried.nudge_missing), (left, true), "{number}");
+    for rests in 0..8 {
+        let left = if rests % 4 == 3 { 0 } else { 2 };
+        assert_eq!(tried_after(rests, S), left, "{rests} before");
     }
+}
+
+// Week 165875 of tests/weeks: what was lost could be put back again, and the next restart was far away.
+#[test]
+fn after_a_long_rest_too() {
+    assert_eq!(tried_after(0, REST_LAST), 0);
+    assert_eq!(tried_after(0, REST_LAST - MS), 2);
 }
