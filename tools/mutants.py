@@ -98,7 +98,7 @@ MUTANTS = [
            (("machine/mod.rs", "> OVERSLEPT)", "> OVERSLEPT * 100_000)"),)),
     Mutant("tired", "what was tried is never tried again",
            "a curable fault is cured in bounded time", "not cured within",
-           (("machine/verify.rs", "            if self.rests.is_multiple_of(4) {", "            if self.rests > 1_000_000 {"),
+           (("machine/verify.rs", "            if long || self.rests.is_multiple_of(4) {", "            if self.rests > 1_000_000 {"),
             ("machine/hear.rs", "                e.tried.steer = [0; 2];\n", ""))),
     Mutant("stay", "the mark never goes back",
            "after the last fault the system is unsteered", "steered true",
