@@ -114,25 +114,24 @@ class World:
         if kind != self.kind:
             self.peer.become(kind)
             self.kind = kind
-        try:
-            wait_until(self._healthy, patience, "a healthy tailnet")
-            return
-        except TimeoutError:
-            self._forget_second_uplink()
-            byhand.nudge_and_renew(self.node, self.peer_address())
-        try:
-            wait_until(self._healthy, 30, "a healthy tailnet")
-            return
-        except TimeoutError as problem:
-            print(f"lab: *** {problem}: {self.describe()}; BOTH NODES START ANEW ***", flush=True)
-        self._start_nodes_anew()
+        for patience, heal in ((patience, self._nudge_and_renew), (30, self._start_nodes_anew)):
+            try:
+                wait_until(self._healthy, patience, "a healthy tailnet")
+                return
+            except TimeoutError:
+                heal()
         try:
             wait_until(self._healthy, 30, "a healthy tailnet")
         except TimeoutError as problem:
             raise TimeoutError(f"{problem}: {self.describe()}") from None
 
+    def _nudge_and_renew(self):
+        self._forget_second_uplink()
+        byhand.nudge_and_renew(self.node, self.peer_address())
+
     def _start_nodes_anew(self):
         # A node that has missed the other's new disco key reaches it by relays alone until it hears of the next.
+        print(f"lab: *** STILL NOT WELL: {self.describe()}; BOTH NODES START ANEW ***", flush=True)
         self.peer.node.restart()
         self.node.restart()
         wait_until(lambda: self.node.answers() and self.peer.node.answers(), 10, "both tailscaleds")
@@ -196,8 +195,9 @@ class World:
         try:
             own = self.node.disco_keys().get("router")
             known = self.peer.node.disco_keys().get("router")
-        except (OSError, ValueError, HostError) as problem:
-            return f"disco keys unknown ({problem})"
+        except (OSError, KeyError, TypeError, ValueError, HostError) as problem:
+            # A netmap of another version, or none.
+            return f"disco keys unknown ({problem!r})"
         return "the peer has the router's disco key" if own and own == known else f"disco key {own}, at the peer {known}"
 
     def marked_device(self):
