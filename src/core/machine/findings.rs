@@ -74,14 +74,16 @@ impl Core {
     pub(super) fn judged(&mut self, now: Time, scope: &Scope, change: Change) {
         match change {
             Change::Nothing => {}
-            Change::PublicAddress(old, new) => {
-                let on_path = match scope {
-                    Scope::Path(_) => true,
-                    Scope::Uplink(name, f) => {
-                        self.k.path_uplink(*f).is_some_and(|u| u.name == *name)
-                    }
-                };
+            Change::PublicAddress { by, old, new } => {
+                let used = self.k.path_uplink(scope.family());
+                let used = used.map(|u| Scope::Uplink(u.name.clone(), scope.family()));
+                let on_path = matches!(scope, Scope::Path(_)) || used.as_ref() == Some(scope);
                 if on_path && scope.family() == Family::V4 {
+                    // The path and its uplink are asked side by side, and it is one change: what is done
+                    // after the first word of it is not made void by the second.
+                    for there in used.into_iter().chain([Scope::Path(Family::V4)]) {
+                        self.k.judgement_mut(&there).note_public(by, new);
+                    }
                     self.k.epoch = Epoch::begin(now, &self.k.tailnet.flows, true);
                     let text = format!("public address changed from {old} to {new}");
                     match self.stage {

@@ -121,8 +121,12 @@ struct Round {
 pub enum Change {
     Nothing,
     Verdict,
-    /// The public address is one not seen on this uplink before: (old, new).
-    PublicAddress(IpAddr, IpAddr),
+    /// The public address is one that this kind of probe has not seen here before.
+    PublicAddress {
+        by: By,
+        old: IpAddr,
+        new: IpAddr,
+    },
 }
 
 impl Judgement {
@@ -408,7 +412,7 @@ impl Judgement {
 
     fn open(&mut self, now: Time, text: String, other: Change) -> Change {
         match (self.rule(now, self.openness(), text), other) {
-            (_, Change::PublicAddress(a, b)) => Change::PublicAddress(a, b),
+            (_, address @ Change::PublicAddress { .. }) => address,
             (change, _) => change,
         }
     }
@@ -467,7 +471,8 @@ impl Judgement {
         }
     }
 
-    fn note_public(&mut self, by: By, new: IpAddr) -> Change {
+    /// Takes note of a public address that a probe of that kind has seen.
+    pub fn note_public(&mut self, by: By, new: IpAddr) -> Change {
         self.public = Some(new);
         let known = self.seen.contains(&(by, new));
         let old = self.seen.iter().rev().find(|(b, _)| *b == by);
@@ -480,7 +485,7 @@ impl Judgement {
         }
         match old {
             Some(old) if !known && Family::of(&old) == Family::of(&new) => {
-                Change::PublicAddress(old, new)
+                Change::PublicAddress { by, old, new }
             }
             _ => Change::Nothing,
         }

@@ -133,7 +133,8 @@ fn what_a_round_shows_is_told_once_and_forgotten_when_it_is_gone() {
 fn a_new_public_address_makes_old_flows_stale_where_the_path_has_it() {
     let change = |text: [&str; 2]| {
         let [old, new] = text.map(|ip| ip.parse().unwrap());
-        Change::PublicAddress(old, new)
+        let by = By::Stun;
+        Change::PublicAddress { by, old, new }
     };
     let of = |scope: Scope, text, stage: Stage| {
         let mut core = Core::knowing(well());
@@ -164,6 +165,32 @@ fn a_new_public_address_makes_old_flows_stale_where_the_path_has_it() {
         until: NOW + S,
     };
     assert_eq!(of(Scope::Path(V4), v4, verifying), news);
+}
+
+#[test]
+fn a_new_public_address_that_path_and_uplink_both_show_is_one_change() {
+    let both = [Scope::Path(V4), wan(V4)];
+    let other = Scope::Uplink("wanb".into(), V4);
+    for first in 0..2 {
+        let mut core = Core::knowing(well());
+        let mut show = |at: Time, scope: &Scope, public: &str| {
+            let judgement = core.k.judgement_mut(scope);
+            judgement.begin(7, at + S * 2, Effort::Burst);
+            core.take_finding(at, 7, scope.clone(), answer(public));
+            core.k.epoch.since
+        };
+        for scope in both.iter().chain([&other]) {
+            show(SINCE, scope, "203.0.113.1");
+        }
+        let later = NOW + S;
+        assert_eq!(show(NOW, &both[first], "203.0.113.2"), NOW);
+        // What was done in between counts, and so do the connections made in between.
+        assert_eq!(show(later, &both[1 - first], "203.0.113.2"), NOW);
+        assert_eq!(show(later, &both[1 - first], "203.0.113.3"), later);
+        // The address of an uplink that the path does not use is another matter.
+        assert_eq!(show(later + S, &other, "203.0.113.3"), later);
+        assert_eq!(show(later + S, &both[first], "203.0.113.4"), later + S);
+    }
 }
 
 #[test]

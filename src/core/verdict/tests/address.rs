@@ -2,6 +2,15 @@
 
 use super::*;
 
+/// STUN has shown another address than before.
+fn changed() -> Change {
+    Change::PublicAddress {
+        by: By::Stun,
+        old: [203, 0, 113, 1].into(),
+        new: [203, 0, 113, 2].into(),
+    }
+}
+
 #[test]
 fn a_new_public_address_is_told_once_and_a_pool_is_no_change() {
     let mut j = Judgement::default();
@@ -19,10 +28,7 @@ fn a_new_public_address_is_told_once_and_a_pool_is_no_change() {
         )
     };
     assert_eq!(tell(1), Change::Verdict);
-    assert_eq!(
-        tell(2),
-        Change::PublicAddress([203, 0, 113, 1].into(), [203, 0, 113, 2].into())
-    );
+    assert_eq!(tell(2), changed());
     assert_eq!(tell(1), Change::Nothing);
     assert_eq!(tell(2), Change::Nothing);
 }
@@ -38,7 +44,10 @@ fn an_address_service_behind_a_proxy_is_not_compared_with_stun() {
             rtt: S,
             public: Some(IpAddr::from([203, 0, 113, last])),
         };
-        assert!(!matches!(j.take(S, 1, finding), Change::PublicAddress(..)));
+        assert!(!matches!(
+            j.take(S, 1, finding),
+            Change::PublicAddress { .. }
+        ));
     }
 }
 
@@ -57,8 +66,7 @@ fn a_forgotten_way_has_no_verdict_and_keeps_its_address() {
     assert_eq!(j.since, S * 50);
     assert_eq!(j.public, Some([203, 0, 113, 1].into()));
     j.begin(60, S * 62, Effort::Burst);
-    let change = Change::PublicAddress([203, 0, 113, 1].into(), [203, 0, 113, 2].into());
-    assert_eq!(j.take(S * 60, 60, shown(2)), change);
+    assert_eq!(j.take(S * 60, 60, shown(2)), changed());
 }
 
 #[test]
@@ -74,7 +82,7 @@ fn addresses_of_two_kinds_and_two_families_are_compared_with_their_own() {
         };
         let change = j.take(S, 5, finding);
         (
-            matches!(change, Change::PublicAddress(..)),
+            matches!(change, Change::PublicAddress { .. }),
             j.public == public,
         )
     };
