@@ -35,16 +35,20 @@ def noted(key):
 
 
 def note(key, name, **row):
-    """Sets one row, with the commit and the day; what others have written meanwhile stays."""
+    """Sets one row, with the commit and the day."""
     words = ["git", "-C", str(_TREE), "rev-parse", "--short=7", "HEAD"]
     commit = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
-    row |= {"commit": commit, "day": time.strftime("%Y-%m-%d", time.gmtime())}
+    put(key, {name: row | {"commit": commit, "day": time.strftime("%Y-%m-%d", time.gmtime())}})
+
+
+def put(key, rows):
+    """Sets rows as they are; what others have written meanwhile stays."""
     folder = os.open(_FILE.parent, os.O_RDONLY)
     try:
         # The file itself is replaced, so it is the folder that is locked.
         fcntl.flock(folder, fcntl.LOCK_EX)
         data = read()
-        data.setdefault(key, {})[name] = row
+        data.setdefault(key, {}).update(rows)
         new = _FILE.with_suffix(".new")
         new.write_text(json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
         new.replace(_FILE)

@@ -3,6 +3,7 @@
 
     tools/reliability.py weeks COUNT     runs what is missing of the weeks 0 to COUNT-1, and records it
     tools/reliability.py mutants [NAME…] breaks each promise on purpose, and records what noticed
+    tools/reliability.py take KIND FILE  copies the rows of one kind of run from another clone's record
     tools/reliability.py page            docs/reliability.md from docs/reliability.json
     tools/reliability.py check           compares the two; fails when the page is not what the record gives
 
@@ -162,6 +163,14 @@ def mutants(names):
                 survived.append(mutant.name)
     if survived:
         raise Failed(f"not caught by the promise that they break: {', '.join(survived)}")
+
+
+def take(kind, file):
+    """Copies the rows of a run that was done elsewhere, with the commit and the day that they have there."""
+    rows = json.loads(Path(file).read_text()).get(kind)
+    if not rows:
+        raise Failed(f"{file} has no rows of {kind}")
+    record.put(kind, rows)
 
 
 def copy(root):
@@ -335,6 +344,9 @@ def main(words):
             write()
         case ["mutants", *names]:
             mutants(names)
+            write()
+        case ["take", kind, file]:
+            take(kind, file)
             write()
         case ["page"]:
             write()

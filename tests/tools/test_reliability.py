@@ -1,5 +1,6 @@
 """Tests of tools/reliability.py: what it counts, and that the core can still be broken on purpose."""
 
+import json
 import os
 import shutil
 import sys
@@ -53,6 +54,18 @@ class Reliability(unittest.TestCase):
         for wanted in ("| 1,002 |", "| 8 |", "| 1 of 2 |", "| 200 |", "- 200 kills", "- c at d: it / fell"):
             self.assertIn(wanted, page)
         self.assertIn("| none yet |", reliability.page({}))
+
+    def test_rows_taken_from_another_clone_keep_their_commit_and_day(self):
+        here = {"weeks": {"p from 0": {"count": 1, "commit": "a"}}, "fuzz": {"x": {"inputs": 1}}}
+        there = {"weeks": {"p from 9": {"count": 2, "commit": "b", "day": "2026-01-02"}}, "fuzz": {"x": {"inputs": 2}}}
+        with tempfile.TemporaryDirectory() as folder:
+            ours, theirs = Path(folder) / "here.json", Path(folder) / "there.json"
+            ours.write_text(json.dumps(here))
+            theirs.write_text(json.dumps(there))
+            with mock.patch.object(reliability.record, "_FILE", ours):
+                reliability.take("weeks", theirs)
+                self.assertEqual(reliability.record.read(), {"weeks": here["weeks"] | there["weeks"], "fuzz": here["fuzz"]})
+                self.assertRaisesRegex(reliability.Failed, "there.json has no rows of kills", reliability.take, "kills", theirs)
 
     def test_a_page_of_another_record_is_noticed(self):
         reliability.check()
