@@ -9,7 +9,7 @@ use super::ladder::Allowed;
 use super::tailnet::{Api, Backend, Flow, Purpose};
 use super::uplink::{Family, Route, Uplink, Way};
 use super::verdict::{Judgement, Verdict};
-use super::{Drilled, Knowledge, Moment, Policy, Time};
+use super::{Drilled, Effort, Knowledge, Moment, Policy, Time};
 
 pub const S: Duration = Duration::from_secs(1);
 pub const MS: Duration = Duration::from_millis(1);
@@ -54,6 +54,12 @@ pub fn judged(verdict: Verdict) -> Judgement {
         j.resolved = Some(ASKED);
     }
     j
+}
+
+/// That uplink is being asked over IPv4, by round 9.
+pub fn ask(k: &mut Knowledge, name: &str, effort: Effort) {
+    let uplink = k.verdicts.get_mut(&(name.to_string(), Family::V4));
+    uplink.unwrap().begin(9, NOW + S, effort);
 }
 
 pub fn flow(purpose: Purpose, local: &str) -> Flow {

@@ -3,7 +3,7 @@
 use tailover::core::{Action, Notice};
 
 use crate::world::{policy, Fault, World, MS, S};
-use crate::{named, restarts, settled};
+use crate::{goes_dark, named, restarts, settled};
 
 #[test]
 fn control_that_is_not_heard_is_renewed_only_when_its_server_answers() {
@@ -48,10 +48,7 @@ fn a_control_server_that_is_down_stays_named_while_it_is_asked_again() {
     // Its silence takes longer to tell than that of the uplinks.
     w.control_delay = 7 * S;
     w.inject(Fault::Control { up: false });
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: Some(2000),
-    });
+    goes_dark(&mut w, 0, Some(2000));
     w.run(40 * S);
     let down = |w: &World| w.core.faults().iter().any(|f| f.id() == "control-down");
     assert!(down(&w), "{:?}", w.core.faults());
@@ -77,14 +74,30 @@ fn a_new_public_address_renews_control_without_any_local_event() {
 }
 
 #[test]
+fn what_was_done_for_a_new_public_address_has_its_time_before_a_restart() {
+    let mut without = policy();
+    without.allowed.renew = false;
+    let mut w = World::new(without, 1);
+    w.control_delay = 1200 * MS;
+    w.run(10 * S);
+    w.inject(Fault::NewPublic { uplink: 0 });
+    w.run(60 * S);
+    assert!(w.well());
+    let at = |wanted: Action| w.cures().find(|a| a.action == wanted).map(|a| a.at);
+    let [nudge, restart] = [Action::Nudge, Action::Restart].map(at);
+    let waited = restart.expect("an act") - nudge.expect("an act");
+    assert!(
+        waited >= tailover::core::Cure::Nudge.patience(),
+        "{waited:?}"
+    );
+}
+
+#[test]
 fn a_dead_control_server_alone_never_costs_a_restart() {
     let mut w = settled();
     w.inject(Fault::Control { up: false });
     w.run(20 * S);
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: Some(2000),
-    });
+    goes_dark(&mut w, 0, Some(2000));
     w.run(1200 * S);
     assert_eq!(w.count(|a| *a == Action::Restart), 0);
     w.inject(Fault::Control { up: true });
@@ -205,10 +218,7 @@ fn flows_that_end_where_large_packets_are_lost_are_made_anew_elsewhere() {
 #[test]
 fn stuck_control_is_renewed_at_once_whatever_a_dead_uplink_does() {
     let mut w = settled();
-    w.inject(Fault::Dark {
-        uplink: 1,
-        told: Some(500),
-    });
+    goes_dark(&mut w, 1, Some(500));
     w.run(400 * S);
     w.stubborn = true;
     w.cut_control();

@@ -3,7 +3,7 @@
 use tailover::core::{Action, Notice, Stage};
 
 use crate::world::{Fault, World, MS, S};
-use crate::{named, settled};
+use crate::{comes_back, goes_dark, named, settled};
 
 /// What a drill has told, in its order.
 fn drill_lines(w: &World) -> Vec<&str> {
@@ -81,10 +81,7 @@ fn a_backup_that_fails_in_a_drill_ends_it_at_once() {
     w.inject(DRILL);
     w.run(4 * S);
     assert!(w.steered());
-    w.inject(Fault::Dark {
-        uplink: 1,
-        told: Some(500),
-    });
+    goes_dark(&mut w, 1, Some(500));
     w.run(6 * S);
     assert!(!w.steered() && w.well(), "{:?}", drill_lines(&w));
     let cut = drilled(&w).cut.expect("a reason");
@@ -97,18 +94,12 @@ fn an_uplink_that_fails_while_it_is_drilled_is_not_gone_back_to() {
     let mut w = settled();
     w.inject(DRILL);
     w.run(4 * S);
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: None,
-    });
+    goes_dark(&mut w, 0, None);
     w.run(30 * S);
     assert!(w.steered() && w.well(), "{:?}", drill_lines(&w));
     assert_eq!(*w.core.stage(), Stage::Quiet);
     assert!(!drilled(&w).passed());
-    w.inject(Fault::Back {
-        uplink: 0,
-        told: Some(100),
-    });
+    comes_back(&mut w, 0, Some(100));
     w.run(20 * S);
     assert!(
         w.steered(),
@@ -122,10 +113,7 @@ fn an_uplink_that_fails_while_it_is_drilled_is_not_gone_back_to() {
 fn a_drill_that_finds_no_other_uplink_moves_nothing() {
     let mut w = settled();
     // Nobody has noticed yet.
-    w.inject(Fault::Dark {
-        uplink: 1,
-        told: None,
-    });
+    goes_dark(&mut w, 1, None);
     w.inject(DRILL);
     w.run(10 * S);
     assert_eq!(w.cures().count(), 0, "{:?}", drill_lines(&w));
@@ -170,16 +158,10 @@ fn a_drill_is_refused_with_a_sentence() {
     assert!(refusal(&w, "wan").contains("stopped by the user"));
     w.inject(Fault::UserStarts);
     w.run(30 * S);
-    w.inject(Fault::Dark {
-        uplink: 1,
-        told: Some(10),
-    });
+    goes_dark(&mut w, 1, Some(10));
     w.run(20 * S);
     assert!(refusal(&w, "wan").contains("no other uplink is proved open"));
-    w.inject(Fault::Back {
-        uplink: 1,
-        told: Some(10),
-    });
+    comes_back(&mut w, 1, Some(10));
     w.run(10 * S);
     w.inject(Fault::NewPublic { uplink: 0 });
     w.murmur();

@@ -3,16 +3,13 @@
 use tailover::core::{Action, Family, Notice, Stage};
 
 use crate::world::{policy, Fault, World, MS, S};
-use crate::{named, restarts, settled};
+use crate::{comes_back, goes_dark, named, restarts, settled};
 
 #[test]
 fn a_dark_wan_is_left_within_a_second_of_the_word_of_mwan3() {
     let mut w = settled();
     let dark = w.now;
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: Some(2000),
-    });
+    goes_dark(&mut w, 0, Some(2000));
     w.run(20 * S);
     assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
     assert_eq!(
@@ -31,10 +28,7 @@ fn a_dark_wan_is_left_within_a_second_of_the_word_of_mwan3() {
 fn a_slow_control_server_is_waited_for_and_no_longer() {
     let mut w = settled();
     w.control_delay = 900 * MS;
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: Some(2000),
-    });
+    goes_dark(&mut w, 0, Some(2000));
     w.run(2000 * MS);
     let told = w.now;
     w.run(18 * S);
@@ -53,10 +47,7 @@ fn a_slow_control_server_is_waited_for_and_no_longer() {
 fn control_is_not_renewed_while_its_name_cannot_be_resolved() {
     let mut w = settled();
     w.names_up = false;
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: Some(2000),
-    });
+    goes_dark(&mut w, 0, Some(2000));
     w.run(60 * S);
     assert!(named(&w).contains(&"names-dead"), "{:?}", named(&w));
     assert_eq!(w.count(|a| *a == Action::Nudge), 1);
@@ -72,10 +63,7 @@ fn control_is_not_renewed_while_its_name_cannot_be_resolved() {
 #[test]
 fn a_dark_wan_is_found_without_any_event() {
     let mut w = settled();
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: None,
-    });
+    goes_dark(&mut w, 0, None);
     w.run(45 * S);
     assert!(w.well());
     assert_eq!(w.count(|a| *a == Action::Restart), 0);
@@ -89,10 +77,7 @@ fn a_tunnel_that_main_sends_all_by_is_left_when_it_is_dark_and_taken_again_after
     let wan = w.core.knowledge().uplinks.first().map(|u| u.name.as_str());
     assert_eq!(wan, Some("wanb"), "a tunnel is the last of the order");
     assert_eq!(w.cures().count(), 0, "and is left alone while it is open");
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: None,
-    });
+    goes_dark(&mut w, 0, None);
     w.run(60 * S);
     assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
     let to = |w: &World| {
@@ -100,10 +85,7 @@ fn a_tunnel_that_main_sends_all_by_is_left_when_it_is_dark_and_taken_again_after
         to.map(|hop| hop.device.clone())
     };
     assert_eq!(to(&w).as_deref(), Some("eth2"));
-    w.inject(Fault::Back {
-        uplink: 0,
-        told: None,
-    });
+    comes_back(&mut w, 0, None);
     let back = w.now;
     w.run(27 * S);
     assert_eq!(to(&w).as_deref(), Some("eth2"), "not before the hold");
@@ -121,10 +103,7 @@ fn a_dark_wan_is_left_within_three_seconds_when_a_peer_was_talking() {
     w.run(20 * S);
     assert_eq!(w.cures().count(), 0, "a talking peer is no sign");
     let dark = w.now;
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: None,
-    });
+    goes_dark(&mut w, 0, None);
     w.run(20 * S);
     assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
     let steer = w.cures().next().expect("an act");
@@ -137,10 +116,7 @@ fn a_dark_wan_is_left_within_three_seconds_when_a_peer_was_talking() {
 fn a_nudge_that_waits_for_peers_does_not_hold_control_up() {
     let mut w = settled();
     (w.nudge_takes, w.control_delay) = (1500 * MS, 400 * MS);
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: Some(2000),
-    });
+    goes_dark(&mut w, 0, Some(2000));
     w.run(2000 * MS);
     let told = w.now;
     w.run(18 * S);
@@ -154,10 +130,7 @@ fn a_nudge_that_waits_for_peers_does_not_hold_control_up() {
 #[test]
 fn a_trickle_of_events_does_not_delay_the_cure() {
     let mut w = settled();
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: None,
-    });
+    goes_dark(&mut w, 0, None);
     w.murmur();
     let began = w.now;
     for _ in 0..20 {
@@ -173,10 +146,7 @@ fn a_trickle_of_events_does_not_delay_the_cure() {
 #[test]
 fn rules_that_another_hand_took_away_are_put_back() {
     let mut w = settled();
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: Some(2000),
-    });
+    goes_dark(&mut w, 0, Some(2000));
     w.run(20 * S);
     w.flush_rules();
     w.run(20 * S);
@@ -187,16 +157,10 @@ fn rules_that_another_hand_took_away_are_put_back() {
 #[test]
 fn the_mark_goes_back_after_the_hold_and_control_goes_with_it() {
     let mut w = settled();
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: Some(2000),
-    });
+    goes_dark(&mut w, 0, Some(2000));
     w.run(20 * S);
     assert!(w.steered());
-    w.inject(Fault::Back {
-        uplink: 0,
-        told: Some(5000),
-    });
+    comes_back(&mut w, 0, Some(5000));
     w.run(25 * S);
     assert!(w.steered(), "not before the hold");
     w.run(30 * S);
@@ -218,10 +182,7 @@ fn peers_leave_a_metered_backup_after_the_way_back_until_it_is_needed_again() {
     w.inject(dark);
     w.run(20 * S);
     assert!(w.steered() && w.left.0.is_empty(), "not while it is in use");
-    w.inject(Fault::Back {
-        uplink: 0,
-        told: Some(5000),
-    });
+    comes_back(&mut w, 0, Some(5000));
     w.run(60 * S);
     assert!(!w.steered());
     assert_eq!(w.left.0, ["eth2"]);
@@ -243,16 +204,10 @@ fn nothing_is_done_while_the_outside_is_down_or_behind_a_portal() {
     ] {
         let mut w = settled();
         w.inject(second);
-        w.inject(Fault::Dark {
-            uplink: 0,
-            told: Some(2000),
-        });
+        goes_dark(&mut w, 0, Some(2000));
         w.run(600 * S);
         assert_eq!(w.cures().count(), 0, "{second:?}");
-        w.inject(Fault::Back {
-            uplink: 1,
-            told: None,
-        });
+        comes_back(&mut w, 1, None);
         w.run(90 * S);
         assert!(w.well(), "{second:?}: {:?}", w.core.stage());
         assert_eq!(w.count(|a| *a == Action::Restart), 0);
@@ -283,10 +238,7 @@ fn what_was_proved_before_a_restart_is_no_proof_for_the_next_cure() {
 fn a_daemon_started_anew_adopts_its_steering_and_takes_it_back_when_asked_to_stop() {
     use tailover::core::{Family, Input, Moment};
     let mut w = settled();
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: Some(2000),
-    });
+    goes_dark(&mut w, 0, Some(2000));
     w.run(20 * S);
     let moment = Moment {
         now: w.now,
@@ -314,10 +266,7 @@ fn a_daemon_started_anew_adopts_its_steering_and_takes_it_back_when_asked_to_sto
             .map(|h| h.device.as_str()),
         Some("eth2")
     );
-    w.inject(Fault::Back {
-        uplink: 0,
-        told: Some(10),
-    });
+    comes_back(&mut w, 0, Some(10));
     w.run(10 * S);
     let moment = Moment {
         now: w.now,
@@ -381,15 +330,9 @@ fn a_way_back_ends_although_a_heartbeat_of_the_other_family_was_just_answered() 
 #[test]
 fn a_daemon_killed_on_the_way_back_leaves_no_rule_for_old_flows_for_ever() {
     let mut w = settled();
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: Some(100),
-    });
+    goes_dark(&mut w, 0, Some(100));
     w.run(20 * S);
-    w.inject(Fault::Back {
-        uplink: 0,
-        told: Some(100),
-    });
+    comes_back(&mut w, 0, Some(100));
     let keeps = |w: &World| w.core.knowledge().steering[0].keep.is_some();
     while !keeps(&w) && w.now < 120 * S {
         w.run(MS);
@@ -404,25 +347,16 @@ fn a_daemon_killed_on_the_way_back_leaves_no_rule_for_old_flows_for_ever() {
 #[test]
 fn what_was_proved_before_the_router_stood_still_does_not_count_afterwards() {
     let mut w = settled();
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: Some(500),
-    });
+    goes_dark(&mut w, 0, Some(500));
     while w.cures().count() == 0 {
         w.run(10 * MS);
     }
-    w.inject(Fault::Dark {
-        uplink: 1,
-        told: None,
-    });
+    goes_dark(&mut w, 1, None);
     w.stall(240 * S);
     w.forget();
     w.run(60 * S);
     assert_eq!(w.cures().count(), 0, "{:?}", w.notices);
-    w.inject(Fault::Back {
-        uplink: 1,
-        told: Some(500),
-    });
+    comes_back(&mut w, 1, Some(500));
     w.run(60 * S);
     assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
 }

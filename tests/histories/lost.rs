@@ -3,7 +3,7 @@
 use tailover::core::{Action, Stage};
 
 use crate::world::{Fault, MS, S};
-use crate::{named, settled};
+use crate::{goes_dark, named, settled};
 
 #[test]
 fn lost_routes_are_put_back_within_two_seconds_and_nothing_else_is_done() {
@@ -130,10 +130,7 @@ fn what_cannot_be_mended_waits_for_the_control_server() {
 fn a_failover_and_lost_routes_at_once_are_both_cured() {
     let mut w = settled();
     w.inject(Fault::Lose { mendable: true });
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: Some(900),
-    });
+    goes_dark(&mut w, 0, Some(900));
     w.run(30 * S);
     assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
     assert!(w.steered());

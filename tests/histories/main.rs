@@ -14,7 +14,7 @@ mod routers;
 mod tailscaled;
 
 use tailover::core::{Action, Notice, Stage};
-use world::{policy, World, S};
+use world::{policy, Fault, World, S};
 
 /// The identifiers of the faults that were told, oldest first.
 fn named(w: &World) -> Vec<&'static str> {
@@ -35,6 +35,16 @@ fn settled() -> World {
     assert_eq!(*w.core.stage(), Stage::Quiet);
     assert_eq!(w.cures().count(), 0, "a healthy start is left alone");
     w
+}
+
+/// The uplink carries nothing from now on. mwan3 says so after so many milliseconds, or nobody does.
+fn goes_dark(w: &mut World, uplink: usize, told: Option<u16>) {
+    w.inject(Fault::Dark { uplink, told });
+}
+
+/// The uplink carries again, and mwan3 says so, or nobody does.
+fn comes_back(w: &mut World, uplink: usize, told: Option<u16>) {
+    w.inject(Fault::Back { uplink, told });
 }
 
 fn restarts(w: &World) -> usize {

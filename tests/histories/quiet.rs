@@ -7,7 +7,7 @@ use tailover::core::{Action, Effort, Family, Scope, Stage, Steering};
 
 use crate::routers::{half, with_families};
 use crate::world::{policy, Fault, World, MS, S};
-use crate::{named, settled};
+use crate::{goes_dark, named, settled};
 
 #[test]
 fn a_tailnet_that_was_idle_is_watched_closely_once_it_is_in_use() {
@@ -18,10 +18,7 @@ fn a_tailnet_that_was_idle_is_watched_closely_once_it_is_in_use() {
         w.peer_talks = true;
         w.run(25 * S);
         let dark = w.now;
-        w.inject(Fault::Dark {
-            uplink: 0,
-            told: None,
-        });
+        goes_dark(&mut w, 0, None);
         w.run(20 * S);
         let steer = w.cures().next().expect("an act");
         assert!(steer.at - dark < 3 * S, "{tenth}: {:?}", steer.at - dark);
@@ -56,10 +53,7 @@ fn a_peer_that_stops_talking_costs_one_look_at_the_path_and_no_act() {
 fn a_heartbeat_that_is_not_answered_is_followed_by_a_burst() {
     let mut w = settled();
     let dark = w.now;
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: None,
-    });
+    goes_dark(&mut w, 0, None);
     w.run(40 * S);
     let steer = w.cures().next().expect("an act");
     assert!(steer.at - dark < 33 * S, "{:?}", steer.at - dark);
@@ -159,10 +153,7 @@ fn a_dark_uplink_is_left_no_later_than_a_heartbeat_after_the_last_data() {
         let mut w = settled();
         w.keepalives(20 * S);
         w.run(100 * S + S * after);
-        w.inject(Fault::Dark {
-            uplink: 0,
-            told: None,
-        });
+        goes_dark(&mut w, 0, None);
         let proved = w.data_came().expect("data");
         w.run(40 * S);
         let left = w.cures().next().expect("it is left").at;

@@ -3,17 +3,14 @@
 use tailover::core::{Action, Stage};
 
 use crate::world::{policy, Fault, World, S};
-use crate::{named, settled};
+use crate::{comes_back, goes_dark, named, settled};
 
 #[test]
 fn a_family_without_anybody_to_ask_does_not_hold_up_the_other() {
     let mut w = World::new(policy(), 3);
     w.v6_untold = true;
     w.run(10 * S);
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: Some(2000),
-    });
+    goes_dark(&mut w, 0, Some(2000));
     w.run(20 * S);
     assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
     assert_eq!(*w.core.stage(), Stage::Quiet);
@@ -75,10 +72,7 @@ pub fn half(w: &mut World, family: tailover::core::Family, dead: bool) {
 #[test]
 fn a_backup_with_ipv6_alone_carries_the_tailnet_and_no_ipv4_fault_is_named() {
     let mut w = with_families([[true, true], [false, true]]);
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: Some(2000),
-    });
+    goes_dark(&mut w, 0, Some(2000));
     w.run(20 * S);
     assert!(w.well() && w.steered(), "{:?}", w.core.stage());
     assert!(w.control_from().is_some_and(|ip| ip.is_ipv6()));
@@ -93,10 +87,7 @@ fn a_backup_with_ipv6_alone_carries_the_tailnet_and_no_ipv4_fault_is_named() {
     assert_eq!(moved, [(tailover::core::Family::V6, true)]);
     let text = format!("{:?}", w.notices);
     assert!(!text.contains("IPv4 packets leave by"), "{text}");
-    w.inject(Fault::Back {
-        uplink: 0,
-        told: Some(5000),
-    });
+    comes_back(&mut w, 0, Some(5000));
     w.run(90 * S);
     assert!(w.well() && !w.steered(), "{:?}", w.core.stage());
     assert_eq!(w.count(|a| *a == Action::Restart), 0);
@@ -107,10 +98,7 @@ fn an_uplink_with_ipv6_alone_is_a_healthy_router() {
     let mut w = with_families([[false, true], [false, true]]);
     w.run(3600 * S);
     assert_eq!(w.cures().count(), 0);
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: None,
-    });
+    goes_dark(&mut w, 0, None);
     w.run(60 * S);
     assert!(w.well() && w.steered(), "{:?}", w.core.stage());
     assert_eq!(named(&w)[0], "F1-pinned-route");
@@ -119,10 +107,7 @@ fn an_uplink_with_ipv6_alone_is_a_healthy_router() {
 #[test]
 fn a_new_gateway_is_followed_while_steered_and_nothing_else_is_done() {
     let mut w = settled();
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: Some(2000),
-    });
+    goes_dark(&mut w, 0, Some(2000));
     w.run(20 * S);
     assert!(w.steered());
     w.acts.clear();
@@ -167,10 +152,7 @@ fn a_metered_backup_is_asked_with_datagrams_until_it_is_used() {
         "at the assessment, and every five minutes"
     );
     w.acts.clear();
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: Some(2000),
-    });
+    goes_dark(&mut w, 0, Some(2000));
     w.run(20 * S);
     assert!(w.well() && w.steered());
     let efforts = asked(&w);

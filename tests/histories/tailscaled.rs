@@ -5,7 +5,7 @@ use tailover::core::tailnet::Respawn;
 use tailover::core::{Action, Event, Notice, Stage};
 
 use crate::world::{policy, Fault, Hung, World, MS, S};
-use crate::{named, restarts, settled};
+use crate::{goes_dark, named, restarts, settled};
 
 #[test]
 fn a_stopped_tailscale_is_named_between_assessments_and_cleared_when_it_is_started() {
@@ -187,10 +187,7 @@ fn without_the_debug_calls_stale_paths_are_renewed_and_not_nudged() {
     let mut w = settled();
     w.debug = Some(false);
     w.run(40 * S);
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: Some(2000),
-    });
+    goes_dark(&mut w, 0, Some(2000));
     w.run(60 * S);
     assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
     assert_eq!(w.count(|a| *a == Action::Nudge), 0);
@@ -209,10 +206,7 @@ fn restart_alone_says_that_it_cannot_help_and_keeps_its_budget() {
     };
     let mut w = World::new(p, 7);
     w.run(10 * S);
-    w.inject(Fault::Dark {
-        uplink: 0,
-        told: Some(2000),
-    });
+    goes_dark(&mut w, 0, Some(2000));
     w.run(3000 * S);
     assert!(w.broken.is_empty(), "{:?}", w.broken);
     assert_eq!(w.count(|a| *a == Action::Restart), 3);

@@ -189,7 +189,7 @@ impl Core {
 
     /// True while a full round over the ways in use may still tell that large packets are lost. What the
     /// control server answered must not grow old by waiting.
-    fn ways_are_asked(&self, now: Time, since: Time) -> bool {
+    pub(super) fn ways_are_asked(&self, now: Time, since: Time) -> bool {
         let doubtful = |f: Family| {
             let uplink = self.k.uplink_in_use(f);
             uplink.is_some_and(Judgement::may_lose_large)

@@ -76,13 +76,15 @@ impl Core {
     }
 
     /// True when a renewal was held back only because the control server had not answered yet: a
-    /// handshake with it takes longer than the datagrams that proved the path.
+    /// handshake with it takes longer than the datagrams that proved the path. Whether large packets are
+    /// lost may be known later still.
     pub(super) fn control_has_answered(&self, now: Time, since: Time, faults: &[Fault]) -> bool {
         let lately = since.max(now.saturating_sub(PROOF_COUNTS));
         let tried = self.episode.as_ref().is_some_and(|e| e.tried.renew > 0);
         !tried
             && self.policy.allowed.renew
             && self.k.control_within_reach(lately)
+            && !self.ways_are_asked(now, since)
             && !faults.iter().any(|f| f.moves().is_some())
             && faults
                 .iter()

@@ -3,8 +3,8 @@
 use super::*;
 use crate::core::episode::{Act, Drill};
 use crate::core::sample::{
-    all_dark, control_silent, dark, everywhere, flow, judged, lost, moment, stale, stuck, unasked,
-    well, with, ASKED, MS, NOW, S, SINCE,
+    all_dark, ask, control_silent, dark, everywhere, flow, judged, lost, moment, stale, stuck,
+    unasked, well, with, ASKED, MS, NOW, S, SINCE,
 };
 
 /// A core whose acts were done, which is watched until `NOW` + 5 s.
@@ -185,6 +185,11 @@ fn a_renewal_that_was_held_back_comes_when_the_server_has_answered() {
             .insert(("wan".into(), Family::V4), judged(Verdict::Closed));
     };
     assert!(!renews(&pinned), "the path comes first");
+    let asking = |c: &mut Core| ask(&mut c.k, "wan", Effort::Burst);
+    assert!(
+        !renews(&asking),
+        "it may be that no handshake comes to its end"
+    );
     // The answer must be of this assessment, and not too old.
     let answered = |at: Time, now: Time, since: Time| {
         let mut core = verifying(stuck(), &[Cure::Nudge]);

@@ -10,14 +10,9 @@ mod weigh;
 use super::*;
 use crate::core::episode::Act;
 use crate::core::sample::{
-    all_dark, dark, drill_of_wan, everywhere, flow, judged, lost, moment, route_by, stale, stuck,
-    unasked, well, with, MS, NOW, S, SINCE,
+    all_dark, ask, dark, drill_of_wan, everywhere, flow, judged, lost, moment, route_by, stale,
+    stuck, unasked, well, with, MS, NOW, S, SINCE,
 };
-
-fn ask(k: &mut Knowledge, name: &str, effort: Effort) {
-    let uplink = k.verdicts.get_mut(&(name.to_string(), Family::V4));
-    uplink.unwrap().begin(9, NOW + S, effort);
-}
 
 /// Control is stuck as it is offline, on the address of the path.
 fn broken() -> Knowledge {
