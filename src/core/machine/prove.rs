@@ -131,6 +131,12 @@ impl Core {
 
     /// Puts lost kernel state back before anything is proved: it needs no way out.
     pub(super) fn mend_first(&mut self, now: Time, since: Time) -> bool {
+        if self.awaits_what_a_mending_did(now) {
+            if self.since_look(now) >= VERIFY_EVERY {
+                self.out.push(Action::Look(Look::Tailnet));
+            }
+            return true;
+        }
         let Some(lost) = self.mends(now, since) else {
             return false;
         };
@@ -143,14 +149,27 @@ impl Core {
     pub(super) fn mends(&self, now: Time, since: Time) -> Option<Vec<Fault>> {
         let mut faults = diagnose(&self.k, now, since);
         faults.retain(|f| matches!(f, Fault::LostState { .. }));
-        let acts = self.episode.iter().flat_map(|e| &e.acts);
-        let mut mended = acts.filter(|a| a.cure == Cure::Mend);
         let none = ladder::Tried::default();
         let tried = self.episode.as_ref().map_or(&none, |e| &e.tried);
-        let working = mended.any(|a| a.at + Cure::Mend.patience() > now);
+        let working = self.mending_until().is_some_and(|t| t > now);
         // What an earlier look has shown may be there again.
         let seen = self.k.tailnet_read.is_some_and(|t| t >= since);
         (seen && !working && ladder::mends(&faults, &self.policy.allowed, tried)).then_some(faults)
+    }
+
+    /// Until when the last mending has its time.
+    fn mending_until(&self) -> Option<Time> {
+        let acts = self.episode.iter().flat_map(|e| &e.acts);
+        let mended = acts.filter(|a| a.cure == Cure::Mend);
+        mended.map(|a| a.at + Cure::Mend.patience()).max()
+    }
+
+    /// True when a mending has had its time, and what is still lost was seen before that: somebody else may
+    /// have put it back.
+    fn awaits_what_a_mending_did(&self, now: Time) -> bool {
+        let before = |t: Time| self.k.tailnet_read.is_none_or(|read| read < t);
+        let over = self.mending_until().filter(|t| *t <= now);
+        over.is_some_and(before) && !self.k.tailnet.lost.what.is_empty()
     }
 
     /// A control server that was down, while it is open whether it still is: a datagram is answered,

@@ -104,6 +104,47 @@ fn what_would_tell_more_is_waited_for() {
     );
 }
 
+/// A core that sees lost state, and has done this so long ago.
+fn did(cure: Cure, span: Duration) -> Core {
+    let mut core = Core::assessing(lost(true));
+    let act = Act {
+        at: NOW - span,
+        cure,
+        why: String::new(),
+        result: None,
+    };
+    core.episode.as_mut().unwrap().acts.push(act);
+    core
+}
+
+#[test]
+fn what_a_mending_did_is_looked_at_before_the_next() {
+    let ordered = |cure: Cure, span: Duration, read: Time, k: &dyn Fn(&mut Knowledge)| {
+        let mut core = did(cure, span);
+        core.k.tailnet_read = Some(read);
+        k(&mut core.k);
+        let waits = core.mend_first(NOW, SINCE);
+        let mends = core.ordered().into_iter();
+        let acts = mends.filter(|a| !matches!(a, Action::Tell(_)));
+        (waits, acts.collect::<Vec<_>>())
+    };
+    let (mend, over) = (Cure::Mend, Cure::Mend.patience() + S);
+    let look = || (true, vec![Action::Look(Look::Tailnet)]);
+    assert_eq!(ordered(mend, over, NOW - S - MS, &|_| ()), look());
+    // At the instant when its time was over, and after that, is late enough.
+    assert!(ordered(mend, over, NOW - S, &|_| ())
+        .1
+        .contains(&Action::Mend));
+    // A look is not asked for again while it may still come.
+    let (over, lately) = (Cure::Mend.patience(), NOW - VERIFY_EVERY + MS);
+    assert_eq!(ordered(mend, over, lately, &|_| ()), (true, vec![]));
+    // Nothing else is waited for, and nothing that is not there.
+    let nudge = ordered(Cure::Nudge, Cure::Nudge.patience(), NOW - MS, &|_| ());
+    assert!(nudge.1.contains(&Action::Mend));
+    let whole = |k: &mut Knowledge| k.tailnet.lost.what.clear();
+    assert_eq!(ordered(mend, over, lately, &whole), (false, vec![]));
+}
+
 #[test]
 fn lost_state_is_put_back_before_anything_is_proved() {
     let mends = |k: Knowledge| Core::assessing(k).mends(NOW, SINCE).map(|f| f.len());
@@ -116,17 +157,7 @@ fn lost_state_is_put_back_before_anything_is_proved() {
     assert_eq!(mends(read(SINCE - MS)), None);
     assert_eq!(mends(read(SINCE)), Some(1));
     // An act of a moment ago gets its time.
-    let after = |cure: Cure, span: Duration| {
-        let mut core = Core::assessing(lost(true));
-        let act = Act {
-            at: NOW - span,
-            cure,
-            why: String::new(),
-            result: None,
-        };
-        core.episode.as_mut().unwrap().acts.push(act);
-        core.mends(NOW, SINCE).is_some()
-    };
+    let after = |cure, span| did(cure, span).mends(NOW, SINCE).is_some();
     let patience = Cure::Mend.patience();
     assert!(after(Cure::Mend, patience));
     assert!(!after(Cure::Mend, patience - MS));
