@@ -22,7 +22,8 @@ const OTHERS: &str = "others";
 
 const CURES: [&str; 5] = ["steer", "nudge", "renew", "mend", "restart"];
 const RESULTS: [&str; 2] = ["done", "failed"];
-const EFFORTS: [(Effort, &str); 3] = [
+const EFFORTS: [(Effort, &str); 4] = [
+    (Effort::Lookout, "lookout"),
     (Effort::Beat, "beat"),
     (Effort::Suspect, "suspect"),
     (Effort::Burst, "burst"),
@@ -483,11 +484,14 @@ mod tests {
         tally.round("ppp0", Effort::Burst);
         assert_eq!(tally.probes.len(), UPLINKS + 1);
         let first = tally.probes.first().expect("the first");
-        assert_eq!((first.rounds, first.sent.get().0), ([1, 0, 1], 1));
+        assert_eq!((first.rounds, first.sent.get().0), ([0, 1, 0, 1], 1));
         let last = tally.probes.last().expect("the others");
         let beyond = 1000 - UPLINKS as u64;
         assert_eq!(last.uplink, OTHERS);
-        assert_eq!((last.rounds, last.sent.get().0), ([beyond, 0, 0], beyond));
+        assert_eq!(
+            (last.rounds, last.sent.get().0),
+            ([0, beyond, 0, 0], beyond)
+        );
     }
 
     #[test]

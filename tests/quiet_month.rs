@@ -227,6 +227,7 @@ impl Month {
     /// One round of datagrams, as `stun::burst` sends them: the next one while none is answered.
     fn probe(&mut self, round: u32, scope: &Scope, effort: Effort) {
         let (count, spacing) = match effort {
+            Effort::Lookout => panic!("a way out is always open here"),
             Effort::Beat => BEAT,
             Effort::Suspect | Effort::Burst => BURST,
         };

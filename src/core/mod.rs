@@ -157,6 +157,8 @@ pub struct Pin {
 /// How hard to probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
+    /// A single datagram, while nothing reaches the outside: only an answer says anything.
+    Lookout,
     /// The cheapest exchange that proves the outside.
     Beat,
     /// A burst of datagrams to several targets and nothing that costs more: because of a sign, or

@@ -70,6 +70,28 @@ fn a_dark_wan_is_found_without_any_event() {
 }
 
 #[test]
+fn a_way_out_that_comes_back_without_a_word_after_an_hour_is_used_within_seconds() {
+    for first in 0..2 {
+        let mut w = settled();
+        goes_dark(&mut w, 0, None);
+        goes_dark(&mut w, 1, None);
+        // The pauses between two assessments are the longest by then.
+        w.run(3600 * S);
+        comes_back(&mut w, first, None);
+        w.run(7 * S);
+        assert!(
+            w.well(),
+            "{first}: {:?} {:?}",
+            w.core.stage(),
+            w.core.faults()
+        );
+        assert_eq!(w.steered(), first == 1);
+        assert_eq!(restarts(&w), 0);
+        assert!(w.broken.is_empty(), "{:?}", w.broken);
+    }
+}
+
+#[test]
 fn a_tunnel_that_main_sends_all_by_is_left_when_it_is_dark_and_taken_again_after_the_hold() {
     let mut w = World::new(policy(), 1);
     w.tunnel = true;

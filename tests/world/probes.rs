@@ -41,6 +41,12 @@ impl World {
             // Silence: the round ends by its own deadline.
             return;
         }
+        if effort == Effort::Lookout {
+            if !isp.portal {
+                tell(30 * MS, answer(By::Stun, None));
+            }
+            return tell(40 * MS, Finding::Over);
+        }
         if isp.portal {
             tell(20 * MS, answer(By::Tcp, None));
             tell(

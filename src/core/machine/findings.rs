@@ -13,6 +13,7 @@ impl Core {
                 return;
             }
         }
+        self.hear_lookout(now, round, &scope, &finding);
         let over = finding == Finding::Over;
         let change = self.k.judgement_mut(&scope).take(now, round, finding);
         if let Scope::Path(f) = scope {

@@ -8,6 +8,7 @@ mod drill;
 mod findings;
 mod hear;
 mod leave;
+mod lookout;
 mod outlook;
 mod pins;
 mod prove;
@@ -190,6 +191,9 @@ pub struct Core {
     connections_at: Time,
     signs: Signs,
     suspicion: Option<suspect::Suspicion>,
+    lookout: Option<lookout::Lookout>,
+    /// An answer to the lookout has begun the assessment under way.
+    called: bool,
     /// Something happened while a cure was under way; look again afterwards.
     again: bool,
     /// Look once more when a burst of events has settled.
@@ -255,6 +259,8 @@ impl Core {
             connections_at: Time::ZERO,
             signs: Signs::default(),
             suspicion: None,
+            lookout: None,
+            called: false,
             again: false,
             settle_at: None,
             ask_control_at: Time::ZERO,
@@ -363,7 +369,10 @@ impl Core {
             Stage::Proving { .. } => now + Duration::from_secs(1),
             Stage::Curing { until, .. } => *until,
             Stage::Verifying { until, .. } => (now + VERIFY_EVERY).min(*until),
-            Stage::Resting { until, .. } => *until,
+            Stage::Resting { until, .. } => {
+                let lookout = self.lookout.as_ref();
+                lookout.map_or(*until, |l| l.at.min(*until))
+            }
         };
         if self.stage == Stage::Quiet {
             if !self.ways_back().is_empty() {
@@ -460,7 +469,10 @@ impl Core {
             Stage::Resting { until, .. } if until <= now => {
                 self.prove(now, Origin::Path, "trying again".into());
             }
-            Stage::Resting { .. } => self.look_at_silent(now),
+            Stage::Resting { .. } => {
+                self.look_at_silent(now);
+                self.look_out(now);
+            }
         }
     }
 

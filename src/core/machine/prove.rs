@@ -216,8 +216,8 @@ impl Core {
         now.saturating_sub(since) < CONTROL_FRESH * 4 / 5 && Family::BOTH.into_iter().any(doubtful)
     }
 
-    /// Brings the verdict on a path forward when its uplink was called down, or a sign has had it
-    /// asked with a burst, and another answers.
+    /// Brings the verdict on a path forward when its uplink was called down, a sign has had it asked with a
+    /// burst, or the lookout has found another, and another answers.
     pub(super) fn hasten(&mut self, now: Time, since: Time) {
         for f in Family::BOTH {
             let Some(route) = &self.k.path(f).route else {
@@ -228,7 +228,7 @@ impl Core {
                 .said_down
                 .get(&route.device)
                 .is_some_and(|t| now.saturating_sub(*t) < WORD_COUNTS);
-            let suspected = self.suspicion.is_some();
+            let suspected = self.suspicion.is_some() || self.called;
             if !told && !suspected {
                 continue;
             }

@@ -132,7 +132,7 @@ impl Core {
     pub(super) fn rest_quietly(&mut self, now: Time) {
         self.stage = Stage::Quiet;
         self.rests = 0;
-        self.again = false;
+        (self.again, self.called) = (false, false);
         self.look_at = now + self.policy.interval;
         self.beat_at = self.look_at;
         self.return_at = now;
@@ -192,10 +192,9 @@ impl Core {
                 };
             }
         }
-        self.stage = Stage::Resting {
-            until: until.max(now + Duration::from_millis(500)),
-            why,
-        };
+        let until = until.max(now + Duration::from_millis(500));
+        self.begin_lookout(now, until);
+        self.stage = Stage::Resting { until, why };
     }
 }
 

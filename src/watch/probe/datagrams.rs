@@ -21,6 +21,12 @@ pub const BURST: Schedule = Schedule {
     spacing: Duration::from_millis(60),
 };
 
+/// The lookout asks again soon enough.
+pub const LOOKOUT: Schedule = Schedule {
+    count: 1,
+    spacing: Duration::ZERO,
+};
+
 /// Datagrams of a heartbeat: the next goes out only when the one before stays unanswered.
 pub const BEAT: Schedule = Schedule {
     count: 5,
@@ -48,8 +54,14 @@ impl Prober {
         servers: Vec<SocketAddr>,
         tell: &dyn Fn(Finding),
     ) {
-        let servers: Vec<SocketAddr> = servers.into_iter().take(SERVERS).collect();
+        let mut servers: Vec<SocketAddr> = servers.into_iter().take(SERVERS).collect();
+        if round.effort == Effort::Lookout {
+            // One of them may be down by itself: each volley asks another.
+            let turn = usize::from(round.seed[0]).checked_rem(servers.len());
+            servers.rotate_left(turn.unwrap_or_default());
+        }
         let schedule = match round.effort {
+            Effort::Lookout => LOOKOUT,
             Effort::Beat => BEAT,
             Effort::Suspect | Effort::Burst => BURST,
         };

@@ -118,7 +118,7 @@ impl Prober {
         let mut tasks: Vec<Task> = Vec::new();
         if round.effort != Effort::Burst && !servers.is_empty() {
             tasks.push(Box::pin(self.stun(&round, servers, &tell)));
-        } else {
+        } else if round.effort != Effort::Lookout {
             self.all(&round, &targets, servers, &tell, &mut tasks);
         }
         if tasks.is_empty() {

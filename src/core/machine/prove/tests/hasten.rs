@@ -50,6 +50,8 @@ fn the_word_that_an_uplink_is_down_shortens_the_wait_for_its_path() {
     let sign = |core: &mut Core| core.suspicion = Some(suspect::Suspicion::test(SINCE));
     let burst = Core::burst_silence(MS * 20, Duration::ZERO);
     assert_eq!(due(sign), Some(burst));
+    // So does an answer to the lookout.
+    assert_eq!(due(|core| core.called = true), Some(burst));
     let no_route = |core: &mut Core| {
         told(SINCE)(core);
         core.k.paths[0].route = None;
