@@ -221,6 +221,21 @@ def both_down_then_backup(world):
     )
 
 
+def backup_back_without_a_word(world):
+    """Both uplinks dark for over a minute, then the backup alone returns, and nobody says so."""
+    start_tailover(world)
+    _go_dark(world)
+    # By now the pauses between two assessments are a minute long.
+    linger(75)
+    restored = time.monotonic()
+    world.isp2.restore()
+    wait_until(lambda: world.pings.back(restored, 4) is not None, PATIENCE, "the tailnet")
+    wait_until(lambda: world.watch.control_back(restored, "isp2"), PATIENCE, "control")
+    ping, control = world.pings.back(restored, 4), world.watch.control_back(restored, "isp2")
+    expect(ping <= 12, f"ping only after {ping:.1f} s")
+    return f"control {seconds(control)}, ping {seconds(ping)} after the backup's return"
+
+
 def _go_dark(world):
     for isp in world.isps.values():
         isp.blackhole()

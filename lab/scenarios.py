@@ -226,6 +226,7 @@ SCENARIOS = [
     Scenario(rescues.backup_behind_portal, tailover=True),
     Scenario(rescues.all_down_no_cure, tailover=True),
     Scenario(rescues.both_down_then_backup, tailover=True),
+    Scenario(rescues.backup_back_without_a_word, tailover=True, rare=True),
     Scenario(rescues.control_down_no_cure, tailover=True),
     Scenario(rescues.control_killed_no_cure, tailover=True, rare=True),
     Scenario(rescues.control_down_and_dark, tailover=True),
