@@ -13,6 +13,8 @@ _HEALTHY = 3.0
 _MARGIN = 0.5
 # What ends or takes down tailscaled, in the words of its own commands and of tailover's history.
 _HARSH = ("restart", "stop", "down")
+# Acts that move the packets of one family, as tailover's history calls them.
+_MOVES = {"steer IPv4": 4, "steer IPv6": 6}
 
 
 @dataclass
@@ -127,9 +129,16 @@ def healthy_at(when, seen):
     return True
 
 
+def _moved_off_dead(when, what, seen):
+    """Whether it moved one family off an uplink where that one is dead: the other may carry the tailnet to the
+    peers that have it, and only to those."""
+    family = _MOVES.get(what)
+    return family is not None and any(seen.truth.half_dead(when, isp, family) for isp in seen.truth.open_at(when)[:1])
+
+
 def wrong_acts(seen):
     """A sentence for each act that was wrong: a restart while the outside was down, any on a healthy
-    tailnet."""
+    tailnet that does not move a dead family."""
     sentences = []
     for when, what in seen.acts:
         if when > seen.end:
@@ -137,6 +146,6 @@ def wrong_acts(seen):
         at = f"{what} at {when - seen.zero:+.1f} s"
         if what.split()[0] in _HARSH and seen.truth.outside_down(when, _MARGIN):
             sentences.append(f"{at}, the outside down")
-        elif healthy_at(when, seen):
+        elif healthy_at(when, seen) and not _moved_off_dead(when, what, seen):
             sentences.append(f"{at}, the tailnet healthy")
     return sentences

@@ -36,6 +36,11 @@ class Truth:
         state = [reach for since, reach in self._reach if since <= when][-1]
         return [isp.name for isp in plan.ISPS if state[isp.name]]
 
+    def half_dead(self, when, isp, family):
+        """Whether that ISP reaches the outside at that time, but not over that family."""
+        reach = [reach for since, reach in self._reach if since <= when][-1][isp]
+        return bool(reach) and family not in reach
+
     def outside_down(self, when, margin=0.0):
         """Whether no uplink reached the outside from `margin` seconds before until then."""
         instants = [when - margin, when]

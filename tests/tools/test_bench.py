@@ -20,11 +20,14 @@ from lab.bench.treatments import TREATMENTS  # noqa: E402
 class Outside:
     """A truth that a test writes down: (since, isps that are open), faults, dead control ports."""
 
-    def __init__(self, spans=((0, ("isp1", "isp2")),), faults=(), doomed=()):
-        self.spans, self.faults, self.doomed = spans, faults, doomed
+    def __init__(self, spans=((0, ("isp1", "isp2")),), faults=(), doomed=(), half=()):
+        self.spans, self.faults, self.doomed, self.half = spans, faults, doomed, half
 
     def open_at(self, when):
         return [isps for since, isps in self.spans if since <= when][-1]
+
+    def half_dead(self, when, isp, family):
+        return (isp, family) in self.half
 
     def outside_down(self, when, margin=0.0):
         return not self.open_at(when) and not self.open_at(when - margin)
@@ -118,6 +121,12 @@ class WrongActs(unittest.TestCase):
 
     def test_the_way_back_to_a_better_uplink_is_right(self):
         self.assertEqual(self.wrong((20.0, "steer IPv4"), samples=control(-10, 40, "isp2")), [])
+
+    def test_moving_a_family_that_is_dead_there_is_right(self):
+        half = Outside(half=[("isp1", 4)])
+        self.assertEqual(self.wrong((20.0, "steer IPv4"), truth=half), [])
+        for what in ("steer IPv6", "restart", "renew"):
+            self.assertEqual(len(self.wrong((20.0, what), truth=half)), 1, what)
 
     def test_what_comes_just_after_a_fault_is_right(self):
         self.assertEqual(self.wrong((1.0, "steer IPv4"), truth=Outside(faults=[0.0])), [])
