@@ -348,6 +348,10 @@ fn stuck_control(k: &Knowledge, now: Time, since: Time) -> Option<Fault> {
         _ if control.fresh == 0 && control.unheard.is_some() && k.control_answers(since) => {
             unheard_text(control.unheard)
         }
+        _ if waits(k) && k.control_answers(since) => {
+            "there is none, and tailscaled waits before it tries again, while the server answers"
+                .into()
+        }
         (_, Some(t)) => format!(
             "offline for {} s although the control server answers",
             t.as_secs()
@@ -355,6 +359,21 @@ fn stuck_control(k: &Knowledge, now: Time, since: Time) -> Option<Fault> {
         _ => return None,
     };
     Some(Fault::StuckControl { evidence })
+}
+
+/// True while tailscaled has no connection to control after a time when nothing reached the outside, as at
+/// a boot whose uplinks come late.
+fn waits(k: &Knowledge) -> bool {
+    let t = &k.tailnet;
+    let tries = matches!(
+        t.backend,
+        Backend::NoState | Backend::Starting | Backend::Running
+    );
+    let none = t
+        .flows
+        .iter()
+        .all(|f| f.purpose != Purpose::Control || !f.established);
+    k.kept_waiting && tries && none && t.online != Some(true)
 }
 
 fn stale_paths(k: &Knowledge) -> Option<Fault> {

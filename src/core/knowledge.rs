@@ -50,6 +50,9 @@ pub struct Knowledge {
     /// builds always say false.
     pub offline_since: Option<Time>,
     pub online_seen: bool,
+    /// In this episode nothing reached the outside, and tailscaled was not made to try again since. It
+    /// waits for up to 30 s between two tries (control/controlclient), however open the way is.
+    pub kept_waiting: bool,
     /// Since when each look shows that the kernel lost something of tailscaled's.
     pub lost_since: Option<Time>,
     pub epoch: Epoch,

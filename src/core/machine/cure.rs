@@ -41,6 +41,7 @@ impl Core {
                         matches!(x, Fault::StuckControl { .. } | Fault::StalePaths { .. })
                     });
                     self.order(now, *cure, why, Action::Renew);
+                    self.k.kept_waiting = false;
                     if let Some(e) = &mut self.episode {
                         e.tried.renew += 1;
                     }
@@ -104,6 +105,7 @@ impl Core {
         self.k.starts.order(now);
         let why = fault_text(faults, Fault::curable);
         self.order(now, Cure::Restart, why, Action::Restart);
+        self.k.kept_waiting = false;
         if let Some(e) = &mut self.episode {
             e.tried.restart = e.tried.restart.saturating_add(1);
         }

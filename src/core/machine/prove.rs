@@ -275,6 +275,9 @@ impl Core {
             .find(|f| matches!(f, Fault::OutsideDown { .. }))
         {
             let why = down.to_string();
+            // What was tried before says nothing of what comes after.
+            let untried = self.episode.as_ref().is_some_and(|e| e.tried.renew == 0);
+            self.k.kept_waiting = untried && self.policy.allowed.renew;
             return match down {
                 // Nothing on the router knows when somebody logs in.
                 Fault::OutsideDown { portal: Some(_) } => {

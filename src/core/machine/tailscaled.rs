@@ -32,6 +32,8 @@ impl Core {
         if let Some(pid) = tailnet.pid.filter(|_| new_pid) {
             self.k.online_seen = false;
             self.k.offline_since = None;
+            // A new process tries at once.
+            self.k.kept_waiting = false;
             self.k.starts.process(now, pid, process.age);
         }
         if !tailnet.hands.is_empty() {

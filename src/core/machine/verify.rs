@@ -132,7 +132,7 @@ impl Core {
     pub(super) fn rest_quietly(&mut self, now: Time) {
         self.stage = Stage::Quiet;
         self.rests = 0;
-        (self.again, self.called) = (false, false);
+        (self.again, self.called, self.k.kept_waiting) = (false, false, false);
         self.look_at = now + self.policy.interval;
         self.beat_at = self.look_at;
         self.return_at = now;

@@ -1,6 +1,7 @@
 //! What is wrong with tailscaled's connections to control and to relays.
 
 use super::*;
+use crate::core::sample::everywhere;
 
 fn local(flow: &Flow) -> IpAddr {
     flow.local.ip()
@@ -50,6 +51,37 @@ fn being_offline_is_stuck_control_only_where_the_server_answers() {
     k.offline_since = Some(NOW - S * 60);
     k.epoch.since = NOW - S * 14;
     assert_eq!(ids(&k), [""; 0]);
+}
+
+#[test]
+fn without_a_connection_it_is_not_waited_for_after_nothing_reached_the_outside() {
+    let waits = |change: &dyn Fn(&mut Knowledge)| {
+        let mut k = well();
+        k.kept_waiting = true;
+        k.tailnet.flows.clear();
+        k.tailnet.online = Some(false);
+        change(&mut k);
+        ids(&k) == ["F2-stuck-control"]
+    };
+    assert!(waits(&|_| ()));
+    for backend in [Backend::NoState, Backend::Starting] {
+        assert!(waits(&|k| k.tailnet.backend = backend), "{backend:?}");
+    }
+    assert!(!waits(&|k| k.tailnet.backend = Backend::Unknown));
+    assert!(!waits(&|k| k.kept_waiting = false));
+    assert!(!waits(&|k| k.tailnet.online = Some(true)));
+    let has = |established: bool| {
+        move |k: &mut Knowledge| {
+            let mut control = flow(Purpose::Control, "192.0.2.18:5001");
+            control.established = established;
+            k.tailnet.flows.push(control);
+        }
+    };
+    assert!(!waits(&has(true)));
+    assert!(waits(&has(false)), "it has only begun");
+    let relay = |k: &mut Knowledge| k.tailnet.flows.push(flow(Purpose::Derp, "192.0.2.18:5002"));
+    assert!(waits(&relay), "one to a relay is another matter");
+    assert!(!waits(&|k| everywhere(k, |j| j.control = None)));
 }
 
 #[test]

@@ -25,6 +25,46 @@ fn a_portal_alone_is_asked_every_half_minute_and_a_dead_outside_less_and_less_of
 }
 
 #[test]
+fn that_tailscaled_was_kept_waiting_is_known_until_it_was_made_to_try_again() {
+    let waits = |change: &dyn Fn(&mut Core)| {
+        let mut core = Core::assessing(all_dark(well(), Verdict::Closed));
+        change(&mut core);
+        decided(&mut core);
+        core.k.kept_waiting
+    };
+    assert!(waits(&|_| ()));
+    assert!(!waits(&|c| c.policy.allowed.renew = false));
+    let tried = |c: &mut Core| c.episode.as_mut().unwrap().tried.renew = 1;
+    assert!(
+        !waits(&tried),
+        "it was made to before, and that did not help"
+    );
+    let waiting = || {
+        let mut core = Core::assessing(broken());
+        core.k.kept_waiting = true;
+        core
+    };
+    let mut core = waiting();
+    assert_eq!(decided(&mut core), ("curing", vec![Action::Renew]));
+    assert!(!core.k.kept_waiting);
+    let mut core = waiting();
+    core.restart(moment(NOW), SINCE, &[]);
+    assert!(!core.k.kept_waiting);
+    let mut core = waiting();
+    core.rest_quietly(NOW);
+    assert!(!core.k.kept_waiting);
+    let new = |pid: u32| {
+        let mut core = waiting();
+        core.pid = Some(9);
+        let mut tailnet = core.k.tailnet.clone();
+        tailnet.pid = Some(pid);
+        core.take_tailnet(NOW, tailnet);
+        core.k.kept_waiting
+    };
+    assert!(new(9) && !new(10));
+}
+
+#[test]
 fn without_a_proved_way_out_nothing_is_done_and_what_still_runs_is_waited_for() {
     let nothing = || {
         with(stuck(), |k| {
