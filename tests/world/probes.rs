@@ -95,7 +95,10 @@ impl World {
             }
             let target = "derp".to_string();
             tell(60 * MS, Finding::Tls { target, end });
-            tell(self.control_delay, Finding::Control(control));
+            // The uplink's own round asks it; the path's does not (src/daemon/act.rs).
+            if let Scope::Uplink(..) = scope {
+                tell(self.control_delay, Finding::Control(control));
+            }
         }
         let end = match isp.narrow.is_some() {
             true => self.control_delay.max(S),

@@ -89,7 +89,7 @@ impl Core {
             }
         }
         if let Stage::Proving { since } = self.stage {
-            if ours {
+            if ours || !moved.is_empty() {
                 self.prove_new_path(now, since, &moved);
             }
         }
@@ -144,7 +144,7 @@ impl Core {
         }
     }
 
-    /// After a move of ours: the path is proved even where the kernel's route did not change, and
+    /// After a move, ours or another hand's: the path is proved even where the kernel's route did not change, and
     /// the uplink it uses is asked for the control server unless that was done already.
     fn prove_new_path(&mut self, now: Time, since: Time, moved: &[Family]) {
         for f in Family::BOTH {

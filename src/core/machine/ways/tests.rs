@@ -280,6 +280,17 @@ fn a_path_that_has_just_moved_is_asked_once() {
 }
 
 #[test]
+fn a_metered_uplink_that_another_hand_has_moved_the_path_to_is_asked_in_full() {
+    let mut core = proving();
+    let wanb = Scope::Uplink("wanb".into(), V4);
+    let judgement = core.k.judgement_mut(&wanb);
+    judgement.control = None;
+    judgement.begin(9, NOW + S, Effort::Suspect);
+    moved(&mut core);
+    assert_eq!(core.asked(Effort::Burst), [wanb, Scope::Path(V4)]);
+}
+
+#[test]
 fn two_uplinks_with_one_address_leave_old_flows_stale() {
     let route = |device: &str, source: &str| {
         Some(Route {
