@@ -222,8 +222,8 @@ def _wrong(cells):
     lines = [
         "## Wrong acts", "",
         "A restart or `tailscale down` while no uplink reached the outside, and any act on a tailnet that was well on"
-        " the best uplink that was open; moving the packets of a family that is dead there is none. For tailover every cure of its history counts, for the others every command"
-        " to tailscaled or its service.", "", "| remedy | runs | with a wrong act | such as |", "|---|---|---|---|",
+        " the best uplink that was open; moving the packets of a family that is dead there is none. For tailover every"
+        " cure of its history counts, for the others every command to tailscaled or its service.", "", "| remedy | runs | with a wrong act | such as |", "|---|---|---|---|",
     ]
     for treatment in TREATMENTS:
         mine = [(key, cell) for key, cell in cells.items() if key[0] == treatment.key]

@@ -33,13 +33,16 @@ class Truth:
 
     def open_at(self, when):
         """The ISPs that reach the outside over any family at that time, best first."""
-        state = [reach for since, reach in self._reach if since <= when][-1]
-        return [isp.name for isp in plan.ISPS if state[isp.name]]
+        reach = self._reach_at(when)
+        return [isp.name for isp in plan.ISPS if reach[isp.name]]
 
     def half_dead(self, when, isp, family):
         """Whether that ISP reaches the outside at that time, but not over that family."""
-        reach = [reach for since, reach in self._reach if since <= when][-1][isp]
-        return bool(reach) and family not in reach
+        families = self._reach_at(when)[isp]
+        return bool(families) and family not in families
+
+    def _reach_at(self, when):
+        return [reach for since, reach in self._reach if since <= when][-1]
 
     def outside_down(self, when, margin=0.0):
         """Whether no uplink reached the outside from `margin` seconds before until then."""

@@ -6,7 +6,7 @@ use super::*;
 const UNASKED: Duration = Duration::from_secs(15);
 
 /// A restart goes by an answer of the control server that is no older. What died since then is not known.
-const ANSWER_COUNTS: Duration = Duration::from_secs(5);
+const CONTROL_FRESH: Duration = Duration::from_secs(5);
 
 /// A full round tells of lost large packets, and comes within a minute.
 const TOLD_WITHIN: Duration = Duration::from_secs(90);
@@ -74,7 +74,7 @@ impl World {
                 .is_some_and(|t| self.now - t > TOLD_WITHIN)
         };
         let lately =
-            |i: &usize| self.open(*i) || self.recently(self.isps[*i].last_open, ANSWER_COUNTS);
+            |i: &usize| self.open(*i) || self.recently(self.isps[*i].last_open, CONTROL_FRESH);
         let open = || (0..2).filter(lately);
         if alive && open().count() > 0 && open().all(narrow) {
             broken("promise 1: a restart where no handshake comes to its end");

@@ -41,7 +41,6 @@ impl Core {
                         matches!(x, Fault::StuckControl { .. } | Fault::StalePaths { .. })
                     });
                     self.order(now, *cure, why, Action::Renew);
-                    self.k.kept_waiting = false;
                     if let Some(e) = &mut self.episode {
                         e.tried.renew += 1;
                     }
@@ -105,7 +104,6 @@ impl Core {
         self.k.starts.order(now);
         let why = fault_text(faults, Fault::curable);
         self.order(now, Cure::Restart, why, Action::Restart);
-        self.k.kept_waiting = false;
         if let Some(e) = &mut self.episode {
             e.tried.restart = e.tried.restart.saturating_add(1);
         }
@@ -148,6 +146,10 @@ impl Core {
             e.act(now, cure, why.clone());
         }
         self.tell(Notice::Cure { cure, text: why });
+        if matches!(cure, Cure::Renew | Cure::Restart) {
+            // Both make tailscaled try control at once.
+            self.k.kept_waiting = false;
+        }
         self.out.push(action);
     }
 

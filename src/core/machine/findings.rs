@@ -76,13 +76,14 @@ impl Core {
         match change {
             Change::Nothing => {}
             Change::PublicAddress { by, old, new } => {
-                let used = self.k.path_uplink(scope.family());
-                let used = used.map(|u| Scope::Uplink(u.name.clone(), scope.family()));
+                let family = scope.family();
+                let used = self.k.path_uplink(family);
+                let used = used.map(|u| Scope::Uplink(u.name.clone(), family));
                 let on_path = matches!(scope, Scope::Path(_)) || used.as_ref() == Some(scope);
-                if on_path && scope.family() == Family::V4 {
+                if on_path && family == Family::V4 {
                     // The path and its uplink are asked side by side, and it is one change: what is done
                     // after the first word of it is not made void by the second.
-                    for there in used.into_iter().chain([Scope::Path(Family::V4)]) {
+                    for there in used.into_iter().chain([Scope::Path(family)]) {
                         self.k.judgement_mut(&there).note_public(by, new);
                     }
                     self.k.epoch = Epoch::begin(now, &self.k.tailnet.flows, true);

@@ -14,7 +14,7 @@ const PART: u32 = 8;
 pub(super) struct Lookout {
     every: Duration,
     /// When the next volley is due.
-    pub(super) at: Time,
+    at: Time,
     /// Rounds after this one belong to this rest.
     after: u32,
 }
@@ -35,6 +35,12 @@ impl Core {
             at: now + first,
             after: self.round,
         });
+    }
+
+    /// When the next volley is due, during a rest.
+    pub(super) fn lookout_due(&self) -> Option<Time> {
+        let resting = matches!(self.stage, Stage::Resting { .. });
+        Some(self.lookout.as_ref().filter(|_| resting)?.at)
     }
 
     /// Sends the next volley when it is due. Silence says nothing new, so no judgement hears of it.

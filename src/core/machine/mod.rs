@@ -369,10 +369,7 @@ impl Core {
             Stage::Proving { .. } => now + Duration::from_secs(1),
             Stage::Curing { until, .. } => *until,
             Stage::Verifying { until, .. } => (now + VERIFY_EVERY).min(*until),
-            Stage::Resting { until, .. } => {
-                let lookout = self.lookout.as_ref();
-                lookout.map_or(*until, |l| l.at.min(*until))
-            }
+            Stage::Resting { until, .. } => *until,
         };
         if self.stage == Stage::Quiet {
             if !self.ways_back().is_empty() {
@@ -406,6 +403,7 @@ impl Core {
         at = deadlines
             .chain(self.settle_at)
             .chain(self.drill_due())
+            .chain(self.lookout_due())
             .chain(suspicion)
             .chain([self.pulse_at])
             .fold(at, Time::min);

@@ -132,9 +132,7 @@ impl Core {
     /// Puts lost kernel state back before anything is proved: it needs no way out.
     pub(super) fn mend_first(&mut self, now: Time, since: Time) -> bool {
         if self.awaits_what_a_mending_did(now) {
-            if self.since_look(now) >= VERIFY_EVERY {
-                self.out.push(Action::Look(Look::Tailnet));
-            }
+            self.look_unless_within(now, VERIFY_EVERY);
             return true;
         }
         let Some(lost) = self.mends(now, since) else {
@@ -275,7 +273,7 @@ impl Core {
             .find(|f| matches!(f, Fault::OutsideDown { .. }))
         {
             let why = down.to_string();
-            // What was tried before says nothing of what comes after.
+            // One that did not come after a renewal does not come after another.
             let untried = self.episode.as_ref().is_some_and(|e| e.tried.renew == 0);
             self.k.kept_waiting = untried && self.policy.allowed.renew;
             return match down {

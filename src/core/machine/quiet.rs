@@ -44,7 +44,14 @@ impl Core {
     }
 
     pub(super) fn look_at_silent(&mut self, now: Time) {
-        if self.silent(now) && self.since_look(now) >= SILENT_EVERY {
+        if self.silent(now) {
+            self.look_unless_within(now, SILENT_EVERY);
+        }
+    }
+
+    /// Looks at tailscaled, unless the last look is no older.
+    pub(super) fn look_unless_within(&mut self, now: Time, span: Duration) {
+        if self.since_look(now) >= span {
             self.out.push(Action::Look(Look::Tailnet));
         }
     }
@@ -117,7 +124,7 @@ impl Core {
         all.any(|j| j.verdict == Verdict::Portal || j.flaws.any())
     }
 
-    pub(super) fn since_look(&self, now: Time) -> Duration {
+    fn since_look(&self, now: Time) -> Duration {
         now.saturating_sub(self.k.tailnet_read.unwrap_or_default())
     }
 

@@ -96,9 +96,8 @@ impl Core {
         // Only now it is known whether the tailnet is in use.
         self.pulse_again(now);
         let known = self.k.tailnet.process.as_ref();
-        if pulse.halted && !known.is_some_and(|p| p.halted) && self.since_look(now) >= SILENT_EVERY
-        {
-            self.out.push(Action::Look(Look::Tailnet));
+        if pulse.halted && !known.is_some_and(|p| p.halted) {
+            self.look_unless_within(now, SILENT_EVERY);
         }
         if self.stage != Stage::Quiet {
             return;

@@ -48,9 +48,7 @@ impl Core {
             return self.decide(moment, since, faults);
         }
         if now < until {
-            if self.since_look(now) >= VERIFY_EVERY {
-                self.out.push(Action::Look(Look::Tailnet));
-            }
+            self.look_unless_within(now, VERIFY_EVERY);
             return;
         }
         if faults.iter().any(Fault::curable) && !after.is_empty() {

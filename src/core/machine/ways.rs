@@ -144,8 +144,8 @@ impl Core {
         }
     }
 
-    /// After a move, ours or another hand's: the path is proved even where the kernel's route did not change, and
-    /// the uplink it uses is asked for the control server unless that was done already.
+    /// After a move, ours or another hand's: the path is proved even where the kernel's route did
+    /// not change, and the uplink it uses is asked for the control server unless that was done already.
     fn prove_new_path(&mut self, now: Time, since: Time, moved: &[Family]) {
         for f in Family::BOTH {
             let Some(name) = self.k.path_uplink(f).map(|u| u.name.clone()) else {
