@@ -299,12 +299,7 @@ fn an_interface_taken_down_and_up_costs_no_restart_and_no_steering_stays() {
         assert_eq!(w.count(|a| *a == Action::Restart), 0, "{name}");
         assert!(w.broken.is_empty(), "{name}: {:?}", w.broken);
         w.run(120 * S);
-        assert!(
-            w.well(),
-            "{name}: {:?} {:?}",
-            w.core.stage(),
-            w.core.faults()
-        );
+        w.must_be_well_in(&name);
         assert!(!w.steered(), "{name}");
     }
 }

@@ -102,7 +102,7 @@ fn a_dead_control_server_alone_never_costs_a_restart() {
     assert_eq!(w.count(|a| *a == Action::Restart), 0);
     w.inject(Fault::Control { up: true });
     w.run(120 * S);
-    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    w.must_be_well();
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn control_that_cannot_be_made_anew_where_large_packets_are_lost_is_made_anew_el
     assert_eq!(w.cures().count(), 0, "what is there is let alone");
     w.cut_control();
     w.run(90 * S);
-    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    w.must_be_well();
     let first = w.cures().next().map(|a| a.action.clone());
     assert!(matches!(first, Some(Action::Steer(..))), "{first:?}");
     assert_eq!(restarts(&w), 0);

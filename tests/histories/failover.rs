@@ -11,7 +11,7 @@ fn a_dark_wan_is_left_within_a_second_of_the_word_of_mwan3() {
     let dark = w.now;
     goes_dark(&mut w, 0, Some(2000));
     w.run(20 * S);
-    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    w.must_be_well();
     assert_eq!(
         named(&w),
         ["F1-pinned-route", "F2-stuck-control", "F3-stale-paths"]
@@ -54,7 +54,7 @@ fn control_is_not_renewed_while_its_name_cannot_be_resolved() {
     assert_eq!(w.count(|a| matches!(a, Action::Renew | Action::Restart)), 0);
     w.names_up = true;
     w.run(70 * S);
-    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    w.must_be_well();
     assert_eq!(w.count(|a| *a == Action::Renew), 1);
     w.run(70 * S);
     assert!(w.core.faults().is_empty(), "{:?}", w.core.faults());
@@ -79,12 +79,7 @@ fn a_way_out_that_comes_back_without_a_word_after_an_hour_is_used_within_seconds
         w.run(3600 * S);
         comes_back(&mut w, first, None);
         w.run(7 * S);
-        assert!(
-            w.well(),
-            "{first}: {:?} {:?}",
-            w.core.stage(),
-            w.core.faults()
-        );
+        w.must_be_well_in(&first);
         assert_eq!(w.steered(), first == 1);
         assert_eq!(restarts(&w), 0);
         assert!(w.broken.is_empty(), "{:?}", w.broken);
@@ -101,7 +96,7 @@ fn a_tunnel_that_main_sends_all_by_is_left_when_it_is_dark_and_taken_again_after
     assert_eq!(w.cures().count(), 0, "and is left alone while it is open");
     goes_dark(&mut w, 0, None);
     w.run(60 * S);
-    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    w.must_be_well();
     let to = |w: &World| {
         let to = w.core.knowledge().steering[0].to.as_ref();
         to.map(|hop| hop.device.clone())
@@ -113,7 +108,7 @@ fn a_tunnel_that_main_sends_all_by_is_left_when_it_is_dark_and_taken_again_after
     assert_eq!(to(&w).as_deref(), Some("eth2"), "not before the hold");
     w.run(30 * S);
     assert_eq!(to(&w), None, "{:?} after its return", w.now - back);
-    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    w.must_be_well();
     assert!(w.broken.is_empty(), "{:?}", w.broken);
     assert_eq!(w.count(|a| *a == Action::Restart), 0);
 }
@@ -127,7 +122,7 @@ fn a_dark_wan_is_left_within_three_seconds_when_a_peer_was_talking() {
     let dark = w.now;
     goes_dark(&mut w, 0, None);
     w.run(20 * S);
-    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    w.must_be_well();
     let steer = w.cures().next().expect("an act");
     assert!(matches!(steer.action, Action::Steer(..)));
     assert!(steer.at - dark < 3 * S, "{:?}", steer.at - dark);
@@ -380,5 +375,5 @@ fn what_was_proved_before_the_router_stood_still_does_not_count_afterwards() {
     assert_eq!(w.cures().count(), 0, "{:?}", w.notices);
     comes_back(&mut w, 1, Some(500));
     w.run(60 * S);
-    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    w.must_be_well();
 }

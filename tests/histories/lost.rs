@@ -11,7 +11,7 @@ fn lost_routes_are_put_back_within_two_seconds_and_nothing_else_is_done() {
     let lost = w.now;
     w.inject(Fault::Lose { mendable: true });
     w.run(10 * S);
-    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    w.must_be_well();
     assert_eq!(named(&w), ["F4-lost-state"]);
     let acts: Vec<_> = w.cures().collect();
     assert_eq!(acts.len(), 1, "{acts:?}");
@@ -57,7 +57,7 @@ fn what_cannot_be_mended_costs_one_restart() {
     let lost = w.now;
     w.inject(Fault::Lose { mendable: false });
     w.run(60 * S);
-    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    w.must_be_well();
     assert_eq!(named(&w), ["F4-lost-state"]);
     let acts: Vec<_> = w.cures().collect();
     assert_eq!(acts.len(), 1, "{acts:?}");
@@ -80,7 +80,7 @@ fn what_can_be_mended_does_not_wait_for_a_restart_that_the_rest_needs() {
     assert!(acts[0].at - lost < 2 * S, "{:?}", acts[0].at - lost);
     w.inject(Fault::Control { up: true });
     w.run(120 * S);
-    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    w.must_be_well();
     assert_eq!(w.count(|a| *a == Action::Mend), 1);
     assert_eq!(w.count(|a| *a == Action::Restart), 1);
 }
@@ -92,7 +92,7 @@ fn a_restart_for_the_rest_follows_the_mending_at_once() {
     w.chains_lost = true;
     w.inject(Fault::Lose { mendable: true });
     w.run(60 * S);
-    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    w.must_be_well();
     let acts: Vec<_> = w.cures().map(|a| (a.action.clone(), a.at - lost)).collect();
     let [(Action::Mend, mended), (Action::Restart, restarted)] = &acts[..] else {
         panic!("{acts:?}");
@@ -106,7 +106,7 @@ fn a_restart_follows_two_mendings_that_did_not_help() {
     w.mending_fails = true;
     w.inject(Fault::Lose { mendable: true });
     w.run(60 * S);
-    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    w.must_be_well();
     let acts: Vec<_> = w.cures().map(|a| a.action.clone()).collect();
     assert_eq!(acts, [Action::Mend, Action::Mend, Action::Restart]);
 }
@@ -132,7 +132,7 @@ fn a_failover_and_lost_routes_at_once_are_both_cured() {
     w.inject(Fault::Lose { mendable: true });
     goes_dark(&mut w, 0, Some(900));
     w.run(30 * S);
-    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    w.must_be_well();
     assert!(w.steered());
     assert_eq!(w.count(|a| *a == Action::Mend), 1);
     assert_eq!(w.count(|a| *a == Action::Restart), 0);

@@ -12,7 +12,7 @@ fn a_family_without_anybody_to_ask_does_not_hold_up_the_other() {
     w.run(10 * S);
     goes_dark(&mut w, 0, Some(2000));
     w.run(20 * S);
-    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    w.must_be_well();
     assert_eq!(*w.core.stage(), Stage::Quiet);
 }
 
@@ -228,6 +228,6 @@ fn a_metered_backup_whose_portal_was_passed_is_used_again() {
     w.run(600 * S);
     w.inject(dark(0));
     w.run(60 * S);
-    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    w.must_be_well();
     assert!(w.broken.is_empty(), "{:?}", w.broken);
 }

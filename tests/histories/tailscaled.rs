@@ -67,7 +67,7 @@ fn a_tailscaled_that_hangs_for_minutes_whatever_is_done_brings_no_storm() {
     assert!((1..=3).contains(&meanwhile), "{meanwhile} restarts");
     w.go_on();
     w.run(15 * S);
-    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    w.must_be_well();
     assert_eq!(*w.core.stage(), Stage::Quiet, "it is seen at once");
     w.run(3600 * S);
     assert_eq!(restarts(&w), meanwhile);
@@ -189,7 +189,7 @@ fn without_the_debug_calls_stale_paths_are_renewed_and_not_nudged() {
     w.run(40 * S);
     goes_dark(&mut w, 0, Some(2000));
     w.run(60 * S);
-    assert!(w.well(), "{:?} {:?}", w.core.stage(), w.core.faults());
+    w.must_be_well();
     assert_eq!(w.count(|a| *a == Action::Nudge), 0);
     assert!(w.count(|a| *a == Action::Renew) >= 1);
 }

@@ -10,6 +10,19 @@ impl World {
         self.running && !self.hung && whole && live(&self.control) && live(&self.derp)
     }
 
+    /// Fails where it does not, and says where the machine stands.
+    #[track_caller]
+    pub fn must_be_well(&self) {
+        self.must_be_well_in(&"the story");
+    }
+
+    /// The same in one story of several.
+    #[track_caller]
+    pub fn must_be_well_in(&self, story: &dyn std::fmt::Display) {
+        let (stage, faults) = (self.core.stage(), self.core.faults());
+        assert!(self.well(), "{story}: {stage:?} {faults:?}");
+    }
+
     /// What is wrong now, if anything is, can be put right by the daemon: an uplink gets out, the control
     /// server answers, and tailscaled runs, answers and is wanted.
     pub fn curable(&self) -> bool {
