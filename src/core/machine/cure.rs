@@ -145,11 +145,11 @@ impl Core {
         if let Some(e) = &mut self.episode {
             e.act(now, cure, why.clone());
         }
-        self.tell(Notice::Cure { cure, text: why });
         if matches!(cure, Cure::Renew | Cure::Restart) {
             // Both make tailscaled try control at once.
             self.k.kept_waiting = false;
         }
+        self.tell(Notice::Cure { cure, text: why });
         self.out.push(action);
     }
 
