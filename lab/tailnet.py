@@ -96,8 +96,11 @@ class Node:
             return False
 
     def addresses(self):
-        """The node's tailnet addresses, IPv4 first."""
-        return sorted(self.status(False)["Self"]["TailscaleIPs"], key=lambda a: ":" in a)
+        """The node's tailnet addresses, IPv4 first. Raises OSError where it has none: no netmap has come."""
+        addresses = self.status(False)["Self"]["TailscaleIPs"]
+        if not addresses:
+            raise OSError(f"{self.host.name}: tailscaled has no addresses yet; no netmap has come from control")
+        return sorted(addresses, key=lambda a: ":" in a)
 
     def path_to(self, name):
         """How the peer of that host name is reached: ("direct", address) or ("derp", code)."""

