@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import parts, paths, sandbox, troubles
-from .bench import beside, commands as bench
+from . import beside, parts, paths, sandbox, troubles, turns
+from .bench import commands as bench
 
 
 def main():
@@ -19,18 +19,30 @@ def main():
         return
     if options.command == "bench" and options.paper:
         sys.exit(bench.paper(options))
-    if options.command == "bench" and options.labs > 1 and not paths.NAME:
-        sys.exit(beside.bench(options.labs, sys.argv[1:]))
     if options.command == "shell":
         sandbox.shell(options.host, options.argv)
     if not sandbox.inside():
         if lacking := parts.missing():
             sys.exit(f"lab: not built: {', '.join(lacking)}; run `python3 -m lab parts`")
+        if getattr(options, "labs", 1) > 1 and not paths.NAME:
+            sys.exit(_beside(options))
         binary = Path(options.tailover)
         sandbox.enter(sys.argv[1:], binary if binary.exists() else None)
     from . import commands
 
     sys.exit(getattr(commands, options.command)(options))
+
+
+def _beside(options):
+    """The same command in several labs; returns the exit code."""
+    if options.command == "bench":
+        return beside.run(options.labs, sys.argv[1:])
+    from . import commands
+
+    turns.begin()
+    code = beside.run(options.labs, sys.argv[1:])
+    # One that could not be isolated, or did not come up, has said so.
+    return code or commands.tell(options)
 
 
 def _arguments():
@@ -80,6 +92,7 @@ def _arguments():
     test.add_argument("names", nargs="*", help="only those whose name contains one of these")
     test.add_argument("--all", action="store_true", help="the rare ones too")
     test.add_argument("--list", action="store_true", help="name them and do nothing")
+    test.add_argument("--labs", type=int, default=1, help="so many beside each other, which share the scenarios")
     return parser.parse_args()
 
 

@@ -1,7 +1,7 @@
-"""Several labs beside each other, each with its own share of a bench's cells.
+"""Several labs beside each other, each with its own share of a bench's cells or of the scenarios.
 
 A lab mostly waits for mwan3 and for remedies. What one lab's tailnet does is no concern of another's: each is in
-namespaces of its own. Only the processor is shared, so the load stands in each row.
+namespaces of its own. Only the processor is shared.
 """
 
 import os
@@ -9,11 +9,11 @@ import subprocess
 import sys
 import threading
 
-from ..paths import TREE
-from ..sandbox import DIES_WITH_US, end_by_signals
+from .paths import TREE
+from .sandbox import DIES_WITH_US, end_by_signals
 
 
-def bench(labs, words):
+def run(labs, words):
     """Runs `lab WORDS` in so many labs, each with its number for a name; returns the worst exit code. Ends them
     all when it is ended."""
     children = [_start(number, words) for number in range(1, labs + 1)]

@@ -11,6 +11,7 @@ from . import blind, picture, scenarios
 from . import naming as names
 from . import record
 from . import troubles as trouble
+from . import turns
 from .bench import run as benches
 from .bench import watching
 from .hosts import HostError
@@ -38,8 +39,8 @@ def up(options):
 
 
 def test(options):
-    """Runs the scenarios; fails when one fails."""
-    chosen = [s for s in scenarios.SCENARIOS if _picked(s, options)]
+    """Runs the scenarios, or this lab's share of them; fails when one fails."""
+    chosen = _chosen(options)
     if options.list:
         # `| head` ends it without a word, like any other program.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -47,13 +48,24 @@ def test(options):
             print(f"{scenario.name}: {scenario.run.__doc__.splitlines()[0]}")
         return 0
     world = _world(options)
+    shared = options.labs > 1
     rows = []
-    for scenario in chosen:
+    for scenario in turns.shared(chosen) if shared else chosen:
         begun = time.monotonic()
         result, text = _try(world, scenario)
         rows.append((result, time.monotonic() - begun, scenario.name, text))
         _say(f"{result:7} {scenario.name}: {text}")
-    return _table(rows)
+        if shared:
+            turns.note(rows[-1])
+    # What came of all of them is for who has shared them out.
+    return 0 if shared else _table(rows)
+
+
+def tell(options):
+    """What came of scenarios that several labs have shared; fails when one failed, or was not run."""
+    came = {row[2]: row for row in turns.rows()}
+    nothing = "no lab has come to its end"
+    return _table([came.get(s.name, ("failed", 0.0, s.name, nothing)) for s in _chosen(options)])
 
 
 def _table(rows):
@@ -242,6 +254,10 @@ def _try(world, scenario):
         elif not isinstance(problem, Failed):
             traceback.print_exc()
         return "failed", str(problem)
+
+
+def _chosen(options):
+    return [s for s in scenarios.SCENARIOS if _picked(s, options)]
 
 
 def _picked(scenario, options):
