@@ -199,6 +199,8 @@ pub enum Action {
     Renew,
     Mend,
     Restart,
+    /// Ping peers through the tunnel, those in use first: this tailscaled is new and they do not know it yet.
+    PingPeers,
     /// Read the kernel's table of connections; [`Input::Pins`] comes of it.
     ReadPins,
     /// Have peers stop sending to these devices, for a while; none: end that now.

@@ -1,4 +1,4 @@
-//! The two cures that tailscaled does itself when asked by LocalAPI: nudge and renew.
+//! What tailscaled does itself when asked by LocalAPI: the cures nudge and renew, and pings of its peers.
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -17,6 +17,10 @@ const PEERS: usize = 4;
 /// All pings of a nudge together, and of a renewal, which has to fetch the netmap first.
 const NUDGE_PATIENCE: Duration = Duration::from_millis(1500);
 const RENEW_PATIENCE: Duration = Duration::from_secs(4);
+
+/// A new tailscaled pings no more peers than these, for no longer than this: two of WireGuard's own tries.
+const ANEW: usize = 8;
+const ANEW_PATIENCE: Duration = Duration::from_secs(10);
 
 /// One ping: over a satellite it takes 0.7 s. It is tried again after a pause.
 const PING_TAKES: Duration = Duration::from_secs(1);
@@ -110,6 +114,35 @@ async fn active_peers(api: &LocalApi) -> Vec<IpAddr> {
     active.extend(known);
     active.truncate(PEERS);
     active
+}
+
+/// Pings peers that do not know a new tailscaled yet: those whom the kernel knows flows with (`talked_with`,
+/// tailnet addresses), then those that have found it already, then any that are online. Says what came of it.
+///
+/// Measured after a kill and a hang of tailscaled: the peer was back 0 to 0.3 s after control in 20 of 23 runs, and
+/// 5 s later where the first handshake was lost; without the pings in 11 of 24. Waiting 0.7 s first helped in none of
+/// 8 more, and a ping beside the tunnel first (disco) had 8 of 18 lost.
+pub async fn ping_anew(api: &LocalApi, talked_with: &[IpAddr]) -> String {
+    let mut ranks: [Vec<IpAddr>; 3] = Default::default();
+    let asked = api.each_peer(|p| {
+        let rank = match &p {
+            p if p.ips.iter().any(|ip| talked_with.contains(ip)) => 0,
+            p if p.active => 1,
+            p if p.online => 2,
+            _ => return,
+        };
+        let Some(rank) = ranks.get_mut(rank).filter(|r| r.len() < ANEW) else {
+            return;
+        };
+        rank.extend(p.ips.first().copied());
+    });
+    // As in `active_peers`.
+    let _ = asked.await;
+    let mut peers = ranks.concat();
+    peers.truncate(ANEW);
+    let asked = peers.len();
+    let answered = ping_all(api, peers, ANEW_PATIENCE).await;
+    format!("{answered} of {asked} peers answered")
 }
 
 /// Has tailscaled throw its control client away and make a new one, and pings active peers.

@@ -82,6 +82,7 @@ impl Daemon {
                     restart::restart(&service, &tailnet.api(), ubus.as_ref()).await
                 });
             }
+            Action::PingPeers => self.ping_peers(),
             Action::ReadPins => self.read_pins(),
             Action::Leave(devices) => self.leave(devices),
             Action::Wake(at) => self.wake = self.began.checked_add(at),
@@ -102,6 +103,22 @@ impl Daemon {
             cure: Cure::Steer(family),
             result,
         }
+    }
+
+    fn ping_peers(&self) {
+        if self.dry {
+            return;
+        }
+        let tailnet = Rc::clone(&self.tailnet);
+        self.executor
+            .spawn(async move {
+                let read = thread::run(PINS_LIMIT, conntrack::tailnet).await;
+                // A kernel without the table knows of nobody; who is online is pinged all the same.
+                let talked_with = read.ok().and_then(Result::ok).unwrap_or_default();
+                let said = tailscaled::ping_anew(&tailnet.api(), &talked_with).await;
+                debug!(target: LOG, "tailscaled is new and pings its peers: {said}");
+            })
+            .detach();
     }
 
     /// The table can be long: it is read on a thread of its own.

@@ -225,6 +225,8 @@ impl World {
             Action::Wake(at) => self.wake = Some(*at),
             Action::Tell(n) => self.notices.push((self.now, n.clone())),
             Action::ReadPins => self.after(MS, Ev::Tell(Input::Pins(Vec::new()))),
+            // The model's peers ask for a new session themselves.
+            Action::PingPeers => {}
             Action::Leave(devices) => self.left = (devices.clone(), self.now + LEAVE_FOR),
             Action::Exit => {}
         }

@@ -209,6 +209,8 @@ pub struct Core {
     stopped: bool,
     /// The last process of tailscaled that was seen.
     pid: Option<u32>,
+    /// The last process that was seen running: its peers were pinged, or had no need of it.
+    pinged_for: Option<u32>,
     /// Its version, or that of one before; empty at first.
     version: String,
     /// The path was moved and has not been read since.
@@ -269,6 +271,7 @@ impl Core {
             ask_paths_at: Time::ZERO,
             stopped: false,
             pid: None,
+            pinged_for: None,
             version: String::new(),
             path_unread: false,
             away: Default::default(),

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// A tailscaled that runs when we begin, and is no older, has begun with us: at a boot, or with an upgrade.
+const YOUNG: Duration = Duration::from_secs(60);
+
 impl Core {
     pub(super) fn take_tailnet(&mut self, now: Time, mut tailnet: Tailnet) {
         let old = &self.k.tailnet;
@@ -59,6 +62,7 @@ impl Core {
         self.second_look_asked = false;
         let stood_up = self.pid.is_some() && new_pid;
         self.pid = tailnet.pid.or(self.pid);
+        self.have_peers_pinged(&tailnet);
         self.k.tailnet = tailnet;
         self.k.tailnet_read = Some(now);
         self.name_what_tailscaled_does(now);
@@ -88,6 +92,21 @@ impl Core {
                 );
             }
             _ => {}
+        }
+    }
+
+    /// A new process knows no session with any peer, and a peer that goes on using the old one asks for a new one
+    /// only after 15 s, then every 5 s (WireGuard, 6.1 and 6.2). A ping from here has one at once.
+    fn have_peers_pinged(&mut self, tailnet: &Tailnet) {
+        let runs = tailnet.api == Api::Answers && tailnet.backend == Backend::Running;
+        if !runs || tailnet.pid.is_none() || self.pinged_for == tailnet.pid {
+            return;
+        }
+        self.pinged_for = tailnet.pid;
+        let age = tailnet.process.as_ref().map(|p| p.age).unwrap_or_default();
+        let ran_before_us = self.k.tailnet_read.is_none() && age >= YOUNG;
+        if !ran_before_us {
+            self.out.push(Action::PingPeers);
         }
     }
 

@@ -161,6 +161,66 @@ fn another_process_is_told_unless_it_is_the_first() {
     assert!(core.k.starts.crash_loop(NOW).is_some());
 }
 
+/// Looks at these in turn; tells for each whether the peers were pinged.
+fn pinged(core: &mut Core, looks: &[(u32, Backend)]) -> Vec<bool> {
+    let pinged = looks.iter().map(|(pid, backend)| {
+        let ordered = look(core, |t| (t.pid, t.backend) = (Some(*pid), *backend));
+        ordered.contains(&Action::PingPeers)
+    });
+    pinged.collect()
+}
+
+#[test]
+fn a_new_process_has_the_peers_pinged_once_when_it_runs() {
+    use Backend::{Running, Starting, Stopped};
+    let looks = [
+        (77, Running),
+        (78, Starting),
+        (78, Running),
+        (78, Running),
+        (78, Stopped),
+        (78, Running),
+        (79, Running),
+        (79, Running),
+    ];
+    let expected = [false, false, true, false, false, false, true, false];
+    for stage in [
+        Stage::Quiet,
+        Stage::Proving { since: SINCE },
+        Stage::Resting {
+            until: NOW,
+            why: String::new(),
+        },
+    ] {
+        let mut core = settled();
+        core.stage = stage;
+        core.pinged_for = Some(77);
+        assert_eq!(pinged(&mut core, &looks), expected);
+    }
+    // What does not answer does not run, whatever it was before.
+    let mut core = settled();
+    core.pinged_for = Some(77);
+    let ordered = look(&mut core, |t| (t.pid, t.api) = (Some(78), Api::Hung));
+    assert!(!ordered.contains(&Action::PingPeers));
+}
+
+#[test]
+fn one_that_ran_long_before_us_has_no_peers_pinged() {
+    let first = |age: Duration, backend: Backend| {
+        let mut core = settled();
+        (core.pid, core.k.tailnet_read) = (None, None);
+        let mut process = Process::default();
+        process.age = age;
+        core.k.tailnet.process = Some(process);
+        pinged(&mut core, &[(77, backend), (77, Backend::Running)])
+    };
+    assert_eq!(first(S * 60, Backend::Running), [false, false]);
+    // At a boot both begin at about the same time.
+    assert_eq!(first(S * 60 - MS, Backend::Running), [true, false]);
+    // It may have waited long for a way out.
+    assert_eq!(first(S * 600, Backend::Starting), [false, true]);
+}
+
 #[test]
 fn files_that_name_tailscale_are_kept_until_others_are_found() {
     let mut core = settled();
