@@ -36,6 +36,9 @@ pub enum By {
     Http,
     /// `generate_204` with the challenge header answered rightly.
     Challenge,
+    /// The control server over TLS with its certificate checked. It is no target: its silence says nothing, and
+    /// a portal may let it alone pass.
+    Control,
 }
 
 impl By {
@@ -46,7 +49,7 @@ impl By {
 
     /// True when an answer proves the outside unless a portal was seen in the same round.
     pub(super) fn likely(self) -> bool {
-        matches!(self, By::Stun | By::Challenge)
+        matches!(self, By::Stun | By::Challenge | By::Control)
     }
 }
 
@@ -91,6 +94,10 @@ impl Finding {
     /// Whom the probe asked and what was seen, where it was a probe.
     pub(super) fn words(&self) -> Option<(String, String)> {
         let (target, outcome) = match self {
+            // `Finding::Control` tells of it.
+            Finding::Answer {
+                by: By::Control, ..
+            } => return None,
             Finding::Answer { target, rtt, .. } => (
                 target.as_str(),
                 format!("answered in {} ms", rtt.as_millis()),
@@ -125,6 +132,14 @@ mod tests {
             Finding::Control(Err("timeout".into())).words(),
             pair("the control server", "timeout")
         );
+        let control = |by| Finding::Answer {
+            by,
+            target: "t".into(),
+            rtt: Duration::from_millis(5),
+            public: None,
+        };
+        assert_eq!(control(By::Control).words(), None, "it is told once");
+        assert_eq!(control(By::Https).words(), pair("t", "answered in 5 ms"));
         assert_eq!(
             Finding::Names(Ok(())).words(),
             pair("names", "a resolver answers")

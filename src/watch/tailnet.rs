@@ -50,6 +50,8 @@ pub struct TailnetWatch {
     learnt: Cell<Option<Instant>>,
     /// What was learnt may be of no use any more.
     outdated: Cell<bool>,
+    /// At the last look tailscaled had a netmap: it runs.
+    runs: Cell<bool>,
     /// TCP connections as they were read for somebody else, of that process, and when.
     lent: RefCell<Option<(u32, Vec<Entry>, Instant)>>,
 }
@@ -79,6 +81,7 @@ impl TailnetWatch {
             learnt: Cell::new(None),
             lent: RefCell::default(),
             outdated: Cell::new(false),
+            runs: Cell::new(false),
         }
     }
 
@@ -143,6 +146,7 @@ impl TailnetWatch {
         if asked.is_some() {
             *self.prefs.borrow_mut() = asked;
         }
+        self.runs.set(status.backend == BackendState::Running);
         let prefs = self.prefs.borrow();
         let prefs = prefs.as_ref();
         Tailnet {
@@ -276,6 +280,10 @@ impl TailnetWatch {
     ///
     /// With a dead resolver this takes many seconds: it runs beside everything else.
     pub async fn learn(&self) {
+        // The map has come with the netmap. Without it there is hardly anybody to ask, and asking for it costs nothing.
+        if self.runs.get() && self.targets.borrow().derp.is_empty() {
+            self.learn_relays().await;
+        }
         let complete = {
             let t = self.targets.borrow();
             !t.derp.is_empty() && !t.control_addresses.is_empty() && !self.outdated.get()
@@ -287,9 +295,7 @@ impl TailnetWatch {
         self.learnt.set(Some(Instant::now()));
         // The path may move again meanwhile.
         let outdated = self.outdated.replace(false);
-        if let Ok(Some(map)) = self.api().derpmap().await {
-            self.targets.borrow_mut().derp = map.nodes;
-        }
+        self.learn_relays().await;
         let url = self
             .prefs
             .borrow()
@@ -314,6 +320,12 @@ impl TailnetWatch {
         match found.is_empty() {
             true => self.outdated.set(outdated || self.outdated.get()),
             false => self.targets.borrow_mut().control_addresses = found,
+        }
+    }
+
+    async fn learn_relays(&self) {
+        if let Ok(Some(map)) = self.api().derpmap().await {
+            self.targets.borrow_mut().derp = map.nodes;
         }
     }
 }

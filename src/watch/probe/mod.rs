@@ -177,7 +177,8 @@ impl Prober {
         }
     }
 
-    /// The control server says nothing of a way: it may be down by itself. So it is no target.
+    /// That the control server is silent says nothing of a way: it may be down by itself. So it is no target. As long
+    /// as no relay is known, as at a boot, its answer is the best proof there is, for the path too.
     fn control_too<'a>(
         &'a self,
         round: &'a Round,
@@ -185,13 +186,13 @@ impl Prober {
         tell: &'a dyn Fn(Finding),
         tasks: &mut Vec<Task<'a>>,
     ) {
-        if round.control {
-            if let Some(url) = &targets.control {
-                let addresses = of_family(&targets.control_addresses, round.family);
-                if !addresses.is_empty() {
-                    tasks.push(Box::pin(self.control(round, url, addresses, tell)));
-                }
-            }
+        let best = targets.derp.is_empty();
+        let Some(url) = targets.control.as_ref().filter(|_| round.control || best) else {
+            return;
+        };
+        let addresses = of_family(&targets.control_addresses, round.family);
+        if !addresses.is_empty() {
+            tasks.push(Box::pin(self.control(round, url, addresses, best, tell)));
         }
     }
 

@@ -167,11 +167,13 @@ impl Prober {
         }
     }
 
+    /// Whether the control server answers; `proves`: that is told of the way too.
     pub(super) async fn control(
         &self,
         round: &Round,
         url: &Url,
         addresses: Vec<IpAddr>,
+        proves: bool,
         tell: &dyn Fn(Finding),
     ) {
         let mut last = "no address".to_string();
@@ -183,9 +185,15 @@ impl Prober {
                     to.path = "/key?v=142".into();
                     let mut request = self.request(round, to.to_string(), vec![*ip]);
                     request.body_limit = 64 * 1024;
+                    let began = Instant::now();
                     let result = self.fetch(request).await;
                     if url.tls {
                         tell_tls(&result, &url.to_string(), tell);
+                        if result.is_ok() && proves {
+                            // Whatever its status, as in `https`.
+                            let target = "the control server".into();
+                            tell(answer(By::Control, target, began.elapsed(), None));
+                        }
                     }
                     match result {
                         Ok(r) if r.status < 500 => return tell(Finding::Control(Ok(()))),

@@ -18,6 +18,19 @@ fn a_checked_certificate_beats_a_transparent_proxy() {
 }
 
 #[test]
+fn the_control_server_is_the_outside_unless_a_portal_lets_it_pass() {
+    let mut j = asked(Effort::Burst);
+    j.take(S, 5, failed("silence"));
+    assert_eq!(j.take(S, 5, answer(By::Control)), Change::Verdict);
+    assert_eq!(j.verdict, Verdict::Open);
+    assert_eq!(judged(&[portal(), answer(By::Control)]), Verdict::Portal);
+    assert_eq!(judged(&[answer(By::Control), portal()]), Verdict::Portal);
+    // Its silence says nothing: the round is as one in which nobody has failed.
+    let silent = Finding::Control(Err("timeout".into()));
+    assert_eq!(judged(&[silent, answer(By::Stun)]), Verdict::Open);
+}
+
+#[test]
 fn tcp_alone_is_open_once_nothing_speaks_of_a_portal() {
     let mut j = Judgement::default();
     j.begin(1, S * 2, Effort::Burst);
