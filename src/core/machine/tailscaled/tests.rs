@@ -209,9 +209,10 @@ fn one_that_ran_long_before_us_has_no_peers_pinged() {
     let first = |age: Duration, backend: Backend| {
         let mut core = settled();
         (core.pid, core.k.tailnet_read) = (None, None);
-        let mut process = Process::default();
-        process.age = age;
-        core.k.tailnet.process = Some(process);
+        core.k.tailnet.process = Some(Process {
+            age,
+            ..Process::default()
+        });
         pinged(&mut core, &[(77, backend), (77, Backend::Running)])
     };
     assert_eq!(first(S * 60, Backend::Running), [false, false]);
