@@ -103,8 +103,8 @@ impl Core {
             return;
         }
         self.pinged_for = tailnet.pid;
-        let age = tailnet.process.as_ref().map(|p| p.age).unwrap_or_default();
-        let ran_before_us = self.k.tailnet_read.is_none() && age >= YOUNG;
+        let young = tailnet.process.as_ref().is_some_and(|p| p.age < YOUNG);
+        let ran_before_us = self.k.tailnet_read.is_none() && !young;
         if !ran_before_us {
             self.out.push(Action::PingPeers);
         }

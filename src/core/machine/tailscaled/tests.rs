@@ -206,20 +206,24 @@ fn a_new_process_has_the_peers_pinged_once_when_it_runs() {
 
 #[test]
 fn one_that_ran_long_before_us_has_no_peers_pinged() {
-    let first = |age: Duration, backend: Backend| {
+    let first = |process: Option<Process>, backend: Backend| {
         let mut core = settled();
         (core.pid, core.k.tailnet_read) = (None, None);
-        core.k.tailnet.process = Some(Process {
-            age,
-            ..Process::default()
-        });
+        core.k.tailnet.process = process;
         pinged(&mut core, &[(77, backend), (77, Backend::Running)])
     };
-    assert_eq!(first(S * 60, Backend::Running), [false, false]);
+    let aged = |age: Duration| {
+        Some(Process {
+            age,
+            ..Process::default()
+        })
+    };
+    assert_eq!(first(aged(S * 60), Backend::Running), [false, false]);
+    assert_eq!(first(None, Backend::Running), [false, false]);
     // At a boot both begin at about the same time.
-    assert_eq!(first(S * 60 - MS, Backend::Running), [true, false]);
+    assert_eq!(first(aged(S * 60 - MS), Backend::Running), [true, false]);
     // It may have waited long for a way out.
-    assert_eq!(first(S * 600, Backend::Starting), [false, true]);
+    assert_eq!(first(aged(S * 600), Backend::Starting), [false, true]);
 }
 
 #[test]
