@@ -13,6 +13,8 @@ _HEALTHY = 3.0
 _MARGIN = 0.5
 # What ends or takes down tailscaled, in the words of its own commands and of tailover's history.
 _HARSH = ("restart", "stop", "down")
+# A family's steering is taken away: its packets go by main again.
+UNSTEER = "unsteer"
 # Acts that move the packets of one family, as tailover's history calls them.
 _MOVES = {"steer IPv4": 4, "steer IPv6": 6}
 
@@ -20,7 +22,7 @@ _MOVES = {"steer IPv4": 4, "steer IPv6": 6}
 @dataclass
 class Seen:
     """What was seen: `pings` by family as (sent, answered or None), `samples` of control, `acts` on
-    tailscaled as (when, what), the truth of the outside, and the instants of the run."""
+    tailscaled as (when, what) or (when, what, the ISP that was left), the truth of the outside, and the instants of the run."""
 
     zero: float
     end: float
@@ -129,23 +131,41 @@ def healthy_at(when, seen):
     return True
 
 
-def _moved_off_dead(when, what, seen):
+def _moved_off_dead(when, what, off, seen):
     """Whether it moved one family off an uplink where that one is dead: the other may carry the tailnet to the
-    peers that have it, and only to those."""
+    peers that have it, and only to those. `off` is the ISP that the family's packets left by, where that is known."""
     family = _MOVES.get(what)
-    return family is not None and any(seen.truth.half_dead(when, isp, family) for isp in seen.truth.open_at(when)[:1])
+    best = [off] if off else seen.truth.open_at(when)[:1]
+    return family is not None and any(seen.truth.dead(when, isp, family) for isp in best)
+
+
+def _moves_nothing(when, what, seen):
+    """Whether it took a steering away that main has caught up with: the tailnet leaves by the same uplink as before."""
+    before = [sample for sample in seen.samples if sample.when < when]
+    after = [sample for sample in seen.samples if sample.when > when + _RENEWED]
+    if not (what.startswith(UNSTEER) and before and after):
+        return False
+    uplinks = [{egress for _, _, egress in sample.flows} for sample in (before[-1], after[0])]
+    return uplinks[0] == uplinks[1]
 
 
 def wrong_acts(seen):
     """A sentence for each act that was wrong: a restart while the outside was down, any on a healthy
-    tailnet that does not move a dead family."""
+    tailnet that does not move a dead family, mend what was lost, or take away what is of no use any more."""
     sentences = []
-    for when, what in seen.acts:
+    to_mend = seen.truth.losses
+    for when, what, *off in seen.acts:
         if when > seen.end:
             continue
         at = f"{what} at {when - seen.zero:+.1f} s"
+        if what == "mend":
+            to_mend -= 1
+            if to_mend >= 0:
+                continue
         if what.split()[0] in _HARSH and seen.truth.outside_down(when, _MARGIN):
             sentences.append(f"{at}, the outside down")
-        elif healthy_at(when, seen) and not _moved_off_dead(when, what, seen):
+        elif healthy_at(when, seen) and not (
+            _moved_off_dead(when, what, off[0] if off else None, seen) or _moves_nothing(when, what, seen)
+        ):
             sentences.append(f"{at}, the tailnet healthy")
     return sentences

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import time
 from contextlib import ExitStack
 
@@ -145,5 +146,17 @@ def _own_acts(world):
     acts = []
     for episode in json.loads(text)["episodes"]:
         began = asked - episode["began_ago"]
-        acts += [(began + act["after"], act["cure"]) for act in episode["acts"]]
-    return sorted(acts)
+        acts += [(began + act["after"], _named(act), _left(act)) for act in episode["acts"]]
+    return sorted(acts, key=lambda act: act[0])
+
+
+def _named(act):
+    """The cure; a steering that was taken away is called so."""
+    away = act["cure"].startswith("steer") and act.get("result") == "by the main table"
+    return act["cure"].replace("steer", figures.UNSTEER) if away else act["cure"]
+
+
+def _left(act):
+    """The ISP by whose device a family's packets left, as tailover says it; whether that was dead, the truth says."""
+    left = re.search(r"packets leave by \w+ \((\w+)\)", act["why"])
+    return next((isp.name for isp in plan.ISPS if left and isp.device == left[1]), None)

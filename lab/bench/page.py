@@ -222,7 +222,8 @@ def _wrong(cells):
     lines = [
         "## Wrong acts", "",
         "A restart or `tailscale down` while no uplink reached the outside, and any act on a tailnet that was well on"
-        " the best uplink that was open; moving the packets of a family that is dead there is none. For tailover every"
+        " the best uplink that was open. None are: moving the packets of a family that is dead there, mending rules that"
+        " were lost, and taking a steering away when main leads by the same uplink again. For tailover every"
         " cure of its history counts, for the others every command to tailscaled or its service.", "", "| remedy | runs | with a wrong act | such as |", "|---|---|---|---|",
     ]
     for treatment in TREATMENTS:

@@ -140,6 +140,8 @@ def _boot(stage):
     for isp in plan.ISPS:
         stage.truth.reaches(isp.name, (4, 6))
     stage.count_from_now()
+    # tailscaled was there before mwan3, so its rules are behind mwan3's.
+    stage.truth.loses()
     router.power_on()
     for isp in plan.ISPS:
         stage.tracker.forget(isp)

@@ -14,6 +14,8 @@ class Truth:
         # When something was broken; and control's flows that were dead from an instant on.
         self.faults = []
         self.doomed = []
+        # How often the kernel has lost something of tailscaled's.
+        self.losses = 0
 
     def reaches(self, isp, families):
         """From now on an uplink reaches the outside over these families, and no others."""
@@ -27,6 +29,10 @@ class Truth:
         """Something other than an uplink's reach has just been broken."""
         self.faults.append(time.monotonic())
 
+    def loses(self):
+        """The kernel lacks something of tailscaled's from now on, or has it in the wrong place."""
+        self.losses += 1
+
     def lost_flows(self, ports):
         """Control's flows of these local ports are dead from now on."""
         self.doomed.append((time.monotonic(), set(ports)))
@@ -36,10 +42,9 @@ class Truth:
         reach = self._reach_at(when)
         return [isp.name for isp in plan.ISPS if reach[isp.name]]
 
-    def half_dead(self, when, isp, family):
-        """Whether that ISP reaches the outside at that time, but not over that family."""
-        families = self._reach_at(when)[isp]
-        return bool(families) and family not in families
+    def dead(self, when, isp, family):
+        """Whether that ISP does not reach the outside over that family at that time."""
+        return family not in self._reach_at(when)[isp]
 
     def _reach_at(self, when):
         return [reach for since, reach in self._reach if since <= when][-1]

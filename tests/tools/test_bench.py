@@ -20,14 +20,14 @@ from lab.bench.treatments import TREATMENTS  # noqa: E402
 class Outside:
     """A truth that a test writes down: (since, isps that are open), faults, dead control ports."""
 
-    def __init__(self, spans=((0, ("isp1", "isp2")),), faults=(), doomed=(), half=()):
-        self.spans, self.faults, self.doomed, self.half = spans, faults, doomed, half
+    def __init__(self, spans=((0, ("isp1", "isp2")),), faults=(), doomed=(), half=(), losses=0):
+        self.spans, self.faults, self.doomed, self.half, self.losses = spans, faults, doomed, half, losses
 
     def open_at(self, when):
         return [isps for since, isps in self.spans if since <= when][-1]
 
-    def half_dead(self, when, isp, family):
-        return (isp, family) in self.half
+    def dead(self, when, isp, family):
+        return isp not in self.open_at(when) or (isp, family) in self.half
 
     def outside_down(self, when, margin=0.0):
         return not self.open_at(when) and not self.open_at(when - margin)
@@ -102,8 +102,8 @@ class Figures(unittest.TestCase):
 
 
 class WrongActs(unittest.TestCase):
-    def wrong(self, act, **more):
-        return figures.wrong_acts(seen(acts=[act], **more))
+    def wrong(self, *acts, **more):
+        return figures.wrong_acts(seen(acts=acts, **more))
 
     def test_a_restart_while_the_outside_is_down(self):
         down = Outside(((-99, ("isp1", "isp2")), (0, ())), faults=[0])
@@ -127,6 +127,28 @@ class WrongActs(unittest.TestCase):
         self.assertEqual(self.wrong((20.0, "steer IPv4"), truth=half), [])
         for what in ("steer IPv6", "restart", "renew"):
             self.assertEqual(len(self.wrong((20.0, what), truth=half)), 1, what)
+
+    def test_a_family_may_leave_what_is_dead_for_it_whatever_carries_the_tailnet(self):
+        # The tailnet came back over the other family, which was moved first.
+        there = Outside(((-99, ("isp2",)),))
+        samples = control(-10, 40, "isp2")
+        for off, wrong in (("isp1", 0), ("isp2", 1), (None, 1)):
+            act = (20.0, "steer IPv4", off)
+            self.assertEqual(len(self.wrong(act, samples=samples, truth=there)), wrong, off)
+
+    def test_what_was_lost_may_be_mended_once(self):
+        self.assertEqual(len(self.wrong((20.0, "mend"))), 1)
+        self.assertEqual(self.wrong((20.0, "mend"), truth=Outside(losses=1)), [])
+        twice = self.wrong((20.0, "mend"), (30.0, "mend"), truth=Outside(losses=1))
+        self.assertEqual(twice, ["mend at +30.0 s, the tailnet healthy"])
+
+    def test_a_steering_that_main_has_caught_up_with_may_be_taken_away(self):
+        self.assertEqual(self.wrong((20.0, "unsteer IPv4")), [])
+        # What moves the tailnet is an act on it.
+        alone = ((0, ("isp1", "isp2")),)
+        moves = control(-10, 20) + control(20, 40, "isp2", port=2)
+        wrong = self.wrong((20.0, "unsteer IPv4"), samples=moves, truth=Outside(alone))
+        self.assertEqual(wrong, ["unsteer IPv4 at +20.0 s, the tailnet healthy"])
 
     def test_what_comes_just_after_a_fault_is_right(self):
         self.assertEqual(self.wrong((1.0, "steer IPv4"), truth=Outside(faults=[0.0])), [])
