@@ -22,7 +22,8 @@ _MOVES = {"steer IPv4": 4, "steer IPv6": 6}
 @dataclass
 class Seen:
     """What was seen: `pings` by family as (sent, answered or None), `samples` of control, `acts` on
-    tailscaled as (when, what) or (when, what, the ISP that was left), the truth of the outside, and the instants of the run."""
+    tailscaled as (when, what) or (when, what, the ISP that was left), the truth of the outside, and the
+    instants of the run."""
 
     zero: float
     end: float

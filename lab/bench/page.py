@@ -23,16 +23,15 @@ _LETTERS = {treatment.key: chr(ord("A") + number) for number, treatment in enume
 
 _BY_SPEED = sorted(DETECTION, key=lambda name: DETECTION[name]["dark"])
 
+_LATE = "The recipe had sent all by the backup when the first uplink died, {} in use at once. tailover moves nothing to an" \
+    " uplink that is not proved open, and proves it a second or two after {}."
 # Why it must be so, where tailover as shipped is slower than another remedy beyond the spread.
 REASONS = {
     "carrier": "tailscaled moves by itself here, as its routes go with the carrier. tailover's cures come a second"
     " before that; the router's own paths are good at once, but the peer goes on sending to the old address until"
     " 6.5 s after its last answer from there. Remedies that do nothing, or something later, are sometimes luckier.",
-    "both": "The recipe had sent all by the backup when the first uplink died, long before the backup was there; whatever"
-    " comes back is in use at once. tailover moves nothing to an uplink that is not proved open, and proves it a second or"
-    " two after its return.",
-    "portal": "The recipe had sent all by the backup when the first uplink died, into the portal; what opens is in use at"
-    " once. tailover moves nothing to an uplink that is not proved open, and proves it a second or two after the login.",
+    "both": _LATE.format("long before the backup was there; whatever comes back is", "its return"),
+    "portal": _LATE.format("into the portal; what opens is", "the login"),
     "v4": "What is lost depends on the family that the peer's path had when IPv4 died: by IPv6 nothing is, by IPv4 four to"
     " six seconds with every remedy. The runs of a remedy are a throw of that coin.",
     "address": "Nobody tells of it, and tailscaled notices it by itself: without any remedy the tailnet is back 4 to 9 s"

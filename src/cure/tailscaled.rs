@@ -10,9 +10,13 @@ use crate::core::Report;
 use crate::net::socket::within;
 use crate::net::together::{join, Task};
 use crate::tailscale::localapi::{Debug, LocalApi};
+use crate::tailscale::types::Peer;
 
 /// Peers that are pinged: those with traffic first.
 const PEERS: usize = 4;
+
+/// Kinds of peers that are told apart, at most.
+const RANKS: usize = 3;
 
 /// All pings of a nudge together, and of a renewal, which has to fetch the netmap first.
 const NUDGE_PATIENCE: Duration = Duration::from_millis(1500);
@@ -96,24 +100,31 @@ async fn ping_all(api: &LocalApi, peers: Vec<IpAddr>, patience: Duration) -> usi
     answered.get()
 }
 
-/// Tailnet addresses of peers in use, those with traffic first.
-async fn active_peers(api: &LocalApi) -> Vec<IpAddr> {
-    let (mut active, mut known) = (Vec::new(), Vec::new());
+/// Tailnet addresses of peers, those of rank 0 first, `most` of them. `rank` is below [`RANKS`], and none for a peer
+/// that is left out.
+async fn peers(api: &LocalApi, most: usize, rank: impl Fn(&Peer) -> Option<usize>) -> Vec<IpAddr> {
+    let mut ranks: [Vec<IpAddr>; RANKS] = Default::default();
     let asked = api.each_peer(|p| {
-        let list = match p.active {
-            true => &mut active,
-            false if p.cur_addr.is_some() => &mut known,
-            false => return,
-        };
-        if list.len() < PEERS {
+        let list = rank(&p).and_then(|rank| ranks.get_mut(rank));
+        if let Some(list) = list.filter(|list| list.len() < most) {
             list.extend(p.ips.first().copied());
         }
     });
     // Those that have come before an answer broke off are as good as any.
     let _ = asked.await;
-    active.extend(known);
-    active.truncate(PEERS);
-    active
+    let mut peers = ranks.concat();
+    peers.truncate(most);
+    peers
+}
+
+/// Peers in use, those with traffic first.
+async fn active_peers(api: &LocalApi) -> Vec<IpAddr> {
+    let rank = |p: &Peer| match p {
+        p if p.active => Some(0),
+        p if p.cur_addr.is_some() => Some(1),
+        _ => None,
+    };
+    peers(api, PEERS, rank).await
 }
 
 /// Pings peers that do not know a new tailscaled yet: those whom the kernel knows flows with (`talked_with`,
@@ -123,23 +134,13 @@ async fn active_peers(api: &LocalApi) -> Vec<IpAddr> {
 /// 5 s later where the first handshake was lost; without the pings in 11 of 24. Waiting 0.7 s first helped in none of
 /// 8 more, and a ping beside the tunnel first (disco) had 8 of 18 lost.
 pub async fn ping_anew(api: &LocalApi, talked_with: &[IpAddr]) -> String {
-    let mut ranks: [Vec<IpAddr>; 3] = Default::default();
-    let asked = api.each_peer(|p| {
-        let rank = match &p {
-            p if p.ips.iter().any(|ip| talked_with.contains(ip)) => 0,
-            p if p.active => 1,
-            p if p.online => 2,
-            _ => return,
-        };
-        let Some(rank) = ranks.get_mut(rank).filter(|r| r.len() < ANEW) else {
-            return;
-        };
-        rank.extend(p.ips.first().copied());
-    });
-    // As in `active_peers`.
-    let _ = asked.await;
-    let mut peers = ranks.concat();
-    peers.truncate(ANEW);
+    let rank = |p: &Peer| match p {
+        p if p.ips.iter().any(|ip| talked_with.contains(ip)) => Some(0),
+        p if p.active => Some(1),
+        p if p.online => Some(2),
+        _ => None,
+    };
+    let peers = peers(api, ANEW, rank).await;
     let asked = peers.len();
     let answered = ping_all(api, peers, ANEW_PATIENCE).await;
     format!("{answered} of {asked} peers answered")

@@ -37,11 +37,7 @@ pub struct Kept {
 /// # Errors
 /// The kernel has no such table, or does not let us read it.
 pub fn kept(ports: &[u16], mmx_mask: u32) -> io::Result<Vec<Kept>> {
-    find(
-        BufReader::new(File::open(TABLE)?.take(READ_MAX)),
-        ports,
-        mmx_mask,
-    )
+    find(table()?, ports, mmx_mask)
 }
 
 /// Tailnet addresses at both ends of flows that the kernel knows, this node's own among them. It keeps a flow for
@@ -50,7 +46,11 @@ pub fn kept(ports: &[u16], mmx_mask: u32) -> io::Result<Vec<Kept>> {
 /// # Errors
 /// As [`kept`].
 pub fn tailnet() -> io::Result<Vec<IpAddr>> {
-    ends_in_tailnet(BufReader::new(File::open(TABLE)?.take(READ_MAX)))
+    ends_in_tailnet(table()?)
+}
+
+fn table() -> io::Result<impl BufRead> {
+    Ok(BufReader::new(File::open(TABLE)?.take(READ_MAX)))
 }
 
 fn ends_in_tailnet(table: impl BufRead) -> io::Result<Vec<IpAddr>> {

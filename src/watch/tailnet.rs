@@ -281,7 +281,8 @@ impl TailnetWatch {
     /// With a dead resolver this takes many seconds: it runs beside everything else.
     pub async fn learn(&self) {
         // The map has come with the netmap. Without it there is hardly anybody to ask, and asking for it costs nothing.
-        if self.runs.get() && self.targets.borrow().derp.is_empty() {
+        let unknown = self.runs.get() && self.targets.borrow().derp.is_empty();
+        if unknown {
             self.learn_relays().await;
         }
         let complete = {
@@ -295,7 +296,9 @@ impl TailnetWatch {
         self.learnt.set(Some(Instant::now()));
         // The path may move again meanwhile.
         let outdated = self.outdated.replace(false);
-        self.learn_relays().await;
+        if !unknown {
+            self.learn_relays().await;
+        }
         let url = self
             .prefs
             .borrow()
