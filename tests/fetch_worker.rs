@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use smol::Timer;
@@ -114,11 +115,45 @@ fn a_killed_worker_fails_what_it_had_and_is_started_anew() {
     });
 }
 
+/// The lines of the one test that logs a warning.
+static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Kept;
+
+impl log::Log for Kept {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if record.level() == log::Level::Warn {
+            let mut kept = WARNINGS.lock().expect("no panic");
+            kept.push(format!("[{}] {}", record.target(), record.args()));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
 #[test]
-fn a_program_that_is_not_there_is_an_error() {
+fn that_the_program_is_not_there_is_said_once() {
+    log::set_logger(&Kept).expect("the only logger");
+    log::set_max_level(log::LevelFilter::Warn);
     let missing = Program(vec!["/nonexistent/tailover-fetch".into()]);
-    let failed = with_worker(missing, fetch(Request::get("http://127.0.0.1:1/").into()));
-    assert_eq!(failed, Err(FetchError::NotInstalled));
+    with_worker(missing, async {
+        for _ in 0..3 {
+            let failed = fetch(Request::get("http://127.0.0.1:1/").into()).await;
+            assert_eq!(failed, Err(FetchError::NotInstalled));
+        }
+    });
+    let said = WARNINGS.lock().expect("no panic").clone();
+    let [line] = &said[..] else {
+        panic!("{said:?}")
+    };
+    assert!(
+        line.starts_with("[tailover] tailover-fetch is neither"),
+        "{line}"
+    );
 }
 
 #[test]

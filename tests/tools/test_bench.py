@@ -280,6 +280,12 @@ class Page(unittest.TestCase):
                 row("policy", detection="default", **NEVER)]
         self.assertIn("- blackhole, link up: 29 times faster", self.text(*rows))
 
+    def test_why_it_is_not_ten_times_faster_is_said(self):
+        rows = [row(scenario="reject", detection="default"), row("metric", "reject", detection="default", ping="44.20")]
+        self.assertIn("- ICMP reject: 9.8 times faster than the best of the others. mwan3's defaults notice", self.text(*rows))
+        rows = [row(detection="default"), row("metric", detection="default", ping="44.20")]
+        self.assertIn("- blackhole, link up: 9.8 times faster than the best of the others. Why it is not", self.text(*rows))
+
     def test_what_a_real_router_showed_stands_beside_it(self):
         text = self.text(row("policy", "carrier", ping="3.40", outage="3.25"))
         self.assertIn("| carrier lost | mwan3's policy alone | 2.3-4.8 | 3.4 | 3.2 |", text)

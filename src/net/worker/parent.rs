@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -112,16 +113,13 @@ pub struct Parent {
 impl Parent {
     /// Runs for ever. The worker ends when this is dropped, and is waited for.
     pub async fn run(self) {
+        let mut told = false;
         while let Ok(job) = self.jobs.recv().await {
             let mut worker = match Worker::start(&self.program) {
                 Ok(worker) => worker,
                 Err(e) => {
-                    let error = match e.kind() {
-                        io::ErrorKind::NotFound => FetchError::NotInstalled,
-                        _ => FetchError::Worker(format!("cannot be started: {e}")),
-                    };
                     // Nobody waits any more when the time-out came first.
-                    let _ = job.answer.try_send(Err(error));
+                    let _ = job.answer.try_send(Err(not_started(&e, &mut told)));
                     continue;
                 }
             };
@@ -135,6 +133,21 @@ impl Parent {
             }
         }
     }
+}
+
+/// Why it was not started. That it is nowhere is `told` the log once.
+fn not_started(e: &io::Error, told: &mut bool) -> FetchError {
+    if e.kind() != io::ErrorKind::NotFound {
+        return FetchError::Worker(format!("cannot be started: {e}"));
+    }
+    if !mem::replace(told, true) {
+        log::warn!(
+            target: "tailover",
+            "tailover-fetch is neither beside tailover nor in /usr/sbin or /usr/libexec: names, control and relays \
+             cannot be asked; install it again"
+        );
+    }
+    FetchError::NotInstalled
 }
 
 /// A running worker; dropped, it is ended and waited for.
