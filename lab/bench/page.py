@@ -257,10 +257,10 @@ def _wrong(cells):
                 for (_, scenario, _), cell in sorted(mine, key=lambda pair: pair[0]) if cell.wrong
             ]
             lines.append(f"| {treatment.title} | {runs} | {wrong} | {'; '.join(examples[:2])} |")
-    restarted = [
-        SCENARIO[scenario].title for (treatment, scenario, _), cell in sorted(cells.items())
+    restarted = sorted({
+        SCENARIO[scenario].title for (treatment, scenario, _), cell in cells.items()
         if treatment == _SHIPPED and cell.restarts.most
-    ]
+    })
     if any(treatment == _SHIPPED for treatment, _, _ in cells):
         lines += ["", f"tailover as shipped restarted tailscaled in: {', '.join(restarted) or 'no run'}."]
     return "\n".join([*lines, ""])

@@ -273,6 +273,8 @@ class Page(unittest.TestCase):
 
     def test_restarts_by_tailover_are_named(self):
         self.assertIn("restarted tailscaled in: tailscaled hung.", self.text(row(), row(scenario="hung", restarts=1)))
+        both = [row(scenario="hung", detection=detection, restarts=1) for detection in ("fast", "default")]
+        self.assertIn("restarted tailscaled in: tailscaled hung.", self.text(*both))
         self.assertIn("restarted tailscaled in: no run.", self.text(row()))
 
     def test_faster_by_so_much_with_the_default_tracking(self):
