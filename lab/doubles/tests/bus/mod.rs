@@ -63,9 +63,12 @@ impl Bus {
         self.folder.join("ubus.sock")
     }
 
+    /// As started by hand: a shell has what it runs in the background, such as these tests, ignore SIGINT.
     pub fn command(&self, tailover: &Path, word: &str) -> Command {
-        let mut command = Command::new(tailover);
+        let mut command = Command::new("env");
         command
+            .arg("--default-signal=INT")
+            .arg(tailover)
             .arg("--config")
             .arg(self.folder.join("config"))
             .arg(word);
