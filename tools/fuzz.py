@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
@@ -35,6 +36,9 @@ FLAGS = ["-Cpasses=sancov-module", "-Cllvm-args=-sanitizer-coverage-level=4",
          "-Cllvm-args=-sanitizer-coverage-trace-compares", "-Ccodegen-units=4"]
 MEMORY_MB = 400
 HANG_S = 5
+# libFuzzer's exit code for that, and how long an input is given that is tried once more by itself.
+LATE = 70
+PATIENCE_S = 60
 LONGEST = 8192
 # A corpus in git is small: bytes and files of a target, and bytes of one input.
 KEPT = 50_000
@@ -70,20 +74,36 @@ def run(program, name, seconds, keep):
     new = FOLDER / "corpus" / name
     for folder in (found, new):
         folder.mkdir(parents=True, exist_ok=True)
-    command = [program, new, CORPUS / name, f"-max_total_time={seconds}", f"-rss_limit_mb={MEMORY_MB}",
-               f"-timeout={HANG_S}", f"-max_len={LONGEST}", f"-artifact_prefix={found}/", "-print_final_stats=1",
-               "-verbosity=1"]
-    code, said, took = timed(command, os.environ | {"HOSTILE": name})
-    if code:
-        last = "\n".join(line for line in said.splitlines() if "#" not in line[:1])[-2500:]
-        raise Failed(f"{name}: code {code}; the bytes are in {found.relative_to(ROOT)}\n{last}")
-    inputs = int(re.search(r"stat::number_of_executed_units:\s*(\d+)", said)[1])
+    environment = os.environ | {"HOSTILE": name}
+    end, left, took, inputs = time.monotonic() + seconds, seconds, 0.0, 0
+    while left > 0:
+        command = [program, new, CORPUS / name, f"-max_total_time={left}", f"-rss_limit_mb={MEMORY_MB}",
+                   f"-timeout={HANG_S}", f"-max_len={LONGEST}", f"-artifact_prefix={found}/", "-print_final_stats=1",
+                   "-verbosity=1"]
+        code, said, used = timed(command, environment)
+        stood = code == LATE and not hangs(program, said, environment)
+        if code and not stood:
+            last = "\n".join(line for line in said.splitlines() if "#" not in line[:1])[-2500:]
+            raise Failed(f"{name}: code {code}; the bytes are in {found.relative_to(ROOT)}\n{last}")
+        took += used
+        inputs += int((re.search(r"stat::number_of_executed_units:\s*(\d+)", said) or [0, 0])[1])
+        left = round(end - time.monotonic()) if stood else 0
     coverage = re.findall(r"\bcov: (\d+)", said)
     if not coverage or int(coverage[-1]) < 20 or not inputs:
         raise Failed(f"{name}: nothing was reached, so nothing was tested: {said[-500:]}")
     if keep:
         minimise(program, name, new)
     return {"seconds": round(took, 1), "inputs": inputs, "reached": int(coverage[-1])}
+
+
+def hangs(program, said, environment):
+    """Whether the input that libFuzzer gave up takes so long by itself: it looks at the clock, and a busy machine may
+    have let the program stand."""
+    unit = re.search(r"Test unit written to (\S+)", said)
+    if not unit:
+        return True
+    code, _, took = timed([program, f"-timeout={PATIENCE_S}", unit[1]], environment)
+    return code != 0 or took > HANG_S
 
 
 def timed(command, environment):
