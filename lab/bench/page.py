@@ -42,7 +42,8 @@ REASONS = {
     "address": "Nobody tells of it, and tailscaled notices it by itself: without any remedy the tailnet is back 4 to 9 s"
     " later, by the phase of its own checks. tailover sees the new address 2 to 5 s after the change.",
     "killed": "procd starts tailscaled anew after 5 s, and every remedy waits for that. Where the first handshake with the"
-    " peer is lost WireGuard's next comes 5 s later; tailover has the router begin it, which is lost less often.",
+    " peer is lost WireGuard's next comes 5 s later; tailover has the router begin it, which is lost less often: where the"
+    " new tailscaled chooses another relay than the peer knows of, as it may here, where two are equally near.",
     "boot": "Control is back 3 to 5 s after the uplink with both. Where the first handshake with the peer is lost"
     " WireGuard's next comes 5 s later, which is chance with every remedy.",
 }
