@@ -23,5 +23,6 @@ REAL = {
 WHY = """\
 Where the two differ: the lab's ISPs drop the middle of a TCP connection without a word, as carrier-grade NAT does, so \
 control that is stuck stays so; the record's answered with a reset, which heals it. The lab tracks both families of an \
-uplink, so mwan3 speaks twice, and its hotplug calls come one after the other.
+uplink, so mwan3 speaks twice, and its hotplug calls come one after the other. The lab's peer has traffic all the time, so \
+after a kill it begins a handshake before the new tailscaled is ready for it, and the next one 5 s later.
 """
