@@ -109,10 +109,19 @@ pub enum Next {
 /// Tries of one mild cure before the next is taken.
 const MILD_TRIES: u8 = 2;
 
+/// The marks that have to be moved, and may be.
+pub fn moves(faults: &[Fault], allowed: &Allowed, tried: &Tried) -> Vec<Cure> {
+    let pinned = faults.iter().filter_map(Fault::moves);
+    pinned
+        .filter(|f| allowed.steer && tried.steer[f.at()] < MILD_TRIES)
+        .map(Cure::Steer)
+        .collect()
+}
+
 /// Chooses the next cure for `faults`. `control` tells whether the control server answers over the
 /// path of now. The budget for restarts is the caller's.
 pub fn next(faults: &[Fault], allowed: &Allowed, tried: &Tried, control: bool) -> Next {
-    let pinned: Vec<Family> = faults.iter().filter_map(Fault::moves).collect();
+    let pinned = faults.iter().any(|f| f.moves().is_some());
     let dead = faults
         .iter()
         .any(|f| matches!(f, Fault::DaemonGone | Fault::DaemonHung { .. }));
@@ -122,18 +131,13 @@ pub fn next(faults: &[Fault], allowed: &Allowed, tried: &Tried, control: bool) -
     let stale = faults.iter().any(|f| matches!(f, Fault::StalePaths { .. }));
     let lost = faults.iter().any(|f| matches!(f, Fault::LostState { .. }));
 
-    if !pinned.is_empty() {
-        if allowed.steer {
-            let mut moves: Vec<Cure> = pinned
-                .iter()
-                .filter(|f| tried.steer[f.at()] < MILD_TRIES)
-                .map(|f| Cure::Steer(*f))
-                .collect();
-            if !moves.is_empty() {
-                moves.extend(mends(faults, allowed, tried).then_some(Cure::Mend));
-                return Next::Do(moves);
-            }
-        } else if allowed.only_restart() {
+    if pinned {
+        let mut moves = moves(faults, allowed, tried);
+        if !moves.is_empty() {
+            moves.extend(mends(faults, allowed, tried).then_some(Cure::Mend));
+            return Next::Do(moves);
+        }
+        if allowed.only_restart() {
             return Next::Useless(
                 "a restart cannot help while tailscaled's packets leave by a dead uplink, \
                  and no other cure is allowed"
@@ -179,7 +183,7 @@ pub fn next(faults: &[Fault], allowed: &Allowed, tried: &Tried, control: bool) -
     if stale && allowed.renew && tried.renew < MILD_TRIES {
         return Next::Do(vec![Cure::Renew]);
     }
-    if allowed.restart && pinned.is_empty() {
+    if allowed.restart && !pinned {
         return Next::Do(vec![Cure::Restart]);
     }
     Next::Nothing("every allowed cure was tried".into())

@@ -38,7 +38,12 @@ impl Core {
         let dead = |f: &Fault| matches!(f, Fault::DaemonGone | Fault::DaemonHung { .. });
         // No act but a restart wakes it, and the acts before need not be waited for.
         let restart_now = faults.iter().any(dead) && !after.contains(&Cure::Restart);
-        if faults.iter().any(hopeless) || restart_now {
+        // Nothing that was done helps on a path that leads nowhere now.
+        let none = ladder::Tried::default();
+        let tried = self.episode.as_ref().map_or(&none, |e| &e.tried);
+        let moves = ladder::moves(&faults, &self.policy.allowed, tried);
+        let move_now = moves.iter().any(|cure| !after.contains(cure));
+        if faults.iter().any(hopeless) || restart_now || move_now {
             return self.decide_anew(moment, since, faults);
         }
         // What the kernel has lost does not come back by waiting. That control is stuck is often known only

@@ -149,6 +149,15 @@ fn what_no_waiting_brings_back_is_decided_at_once() {
         k.api_since = SINCE - S * 60;
     });
     assert_eq!(at_once(hung, &[Cure::Renew]), "curing");
+    // The path has gone dark meanwhile, beside an open uplink; a path that was just moved gets its time.
+    let moved = Family::BOTH.map(Cure::Steer);
+    assert_eq!(at_once(dark(well()), &[Cure::Nudge]), "curing");
+    assert_eq!(at_once(dark(well()), &moved[..1]), "curing");
+    assert_eq!(at_once(dark(well()), &moved), "verifying");
+    // Where it may not be moved the acts get their time.
+    let mut core = verifying(dark(well()), &[Cure::Nudge]);
+    core.policy.allowed.steer = false;
+    assert_eq!(checked(&mut core, NOW).0, "verifying");
 }
 
 #[test]
