@@ -62,8 +62,13 @@ def _cpu():
 def _build():
     words = ["cargo", "bench", "--locked", "--bench", "growth", "--no-run", "--message-format=json"]
     done = subprocess.run(words, cwd=TREE, stdout=subprocess.PIPE, text=True, check=True)
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    return next(line["executable"] for line in lines if line.get("executable"))
+    return _built(done.stdout)
+
+
+def _built(messages):
+    """The bench's path of cargo's messages, which tell of the program too."""
+    lines = [json.loads(line) for line in messages.splitlines() if line.startswith("{")]
+    return next(line["executable"] for line in lines if line.get("executable") and line["target"]["name"] == "growth")
 
 
 def _run(program, *words):

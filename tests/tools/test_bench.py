@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 sys.dont_write_bytecode = True
 
-from lab.bench import cost, figures, page, picture_data, record, run, summary  # noqa: E402
+from lab.bench import cost, figures, growth, page, picture_data, record, run, summary  # noqa: E402
 from lab.bench.observer import Sample  # noqa: E402
 from lab.bench.scenarios import SCENARIOS  # noqa: E402
 from lab.bench.treatments import TREATMENTS  # noqa: E402
@@ -313,6 +313,14 @@ class Page(unittest.TestCase):
                 rows.append(row(number=2, outage="9.00"))
                 file.write_text(page.render(rows, []))
                 self.assertEqual(page.check(), 1)
+
+
+class Growth(unittest.TestCase):
+    def test_the_bench_is_run_not_the_program_that_cargo_builds_too(self):
+        artifact = '{{"reason":"compiler-artifact","target":{{"name":"{}"}},"executable":{}}}'
+        words = [artifact.format("tailover", '"release/tailover"'), artifact.format("growth", "null"),
+                 artifact.format("growth", '"release/deps/growth-1"'), "   Finished"]
+        self.assertEqual(growth._built("\n".join(words)), "release/deps/growth-1")
 
 
 if __name__ == "__main__":
