@@ -147,12 +147,17 @@ impl Core {
     pub(super) fn mends(&self, now: Time, since: Time) -> Option<Vec<Fault>> {
         let mut faults = diagnose(&self.k, now, since);
         faults.retain(|f| matches!(f, Fault::LostState { .. }));
-        let none = ladder::Tried::default();
-        let tried = self.episode.as_ref().map_or(&none, |e| &e.tried);
         let working = self.mending_until().is_some_and(|t| t > now);
         // What an earlier look has shown may be there again.
         let seen = self.k.tailnet_read.is_some_and(|t| t >= since);
-        (seen && !working && ladder::mends(&faults, &self.policy.allowed, tried)).then_some(faults)
+        (seen && !working && ladder::mends(&faults, &self.policy.allowed, &self.tried()))
+            .then_some(faults)
+    }
+
+    /// What was tried in the episode under way.
+    pub(super) fn tried(&self) -> ladder::Tried {
+        let episode = self.episode.as_ref();
+        episode.map(|e| e.tried.clone()).unwrap_or_default()
     }
 
     /// Until when the last mending has its time.
@@ -299,11 +304,7 @@ impl Core {
             };
         }
         let control = self.k.control_within_reach(since);
-        let mut tried = self
-            .episode
-            .as_ref()
-            .map(|e| e.tried.clone())
-            .unwrap_or_default();
+        let mut tried = self.tried();
         tried.nudge_missing |= self.k.tailnet.abilities.debug == Some(false);
         let next = ladder::next(&faults, &self.policy.allowed, &tried, control);
         if let Some((cures, until)) = self.still_working(now, &next) {

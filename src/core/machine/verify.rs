@@ -39,9 +39,7 @@ impl Core {
         // No act but a restart wakes it, and the acts before need not be waited for.
         let restart_now = faults.iter().any(dead) && !after.contains(&Cure::Restart);
         // Nothing that was done helps on a path that leads nowhere now.
-        let none = ladder::Tried::default();
-        let tried = self.episode.as_ref().map_or(&none, |e| &e.tried);
-        let moves = ladder::moves(&faults, &self.policy.allowed, tried);
+        let moves = ladder::moves(&faults, &self.policy.allowed, &self.tried());
         let move_now = moves.iter().any(|cure| !after.contains(cure));
         if faults.iter().any(hopeless) || restart_now || move_now {
             return self.decide_anew(moment, since, faults);
