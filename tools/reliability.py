@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import survivors  # noqa: E402
-from lab import record  # noqa: E402
+from lab import cargo, record  # noqa: E402
 
 PAGE = ROOT / "docs/reliability.md"
 # What the simulation is built of.
@@ -69,11 +69,7 @@ def build(root, target):
     told = subprocess.run(words, cwd=root, env=env, stdout=subprocess.PIPE, text=True, check=False)
     if told.returncode:
         return None
-    for line in told.stdout.splitlines():
-        entry = json.loads(line)
-        if entry.get("executable") and entry["target"]["name"] == "weeks":
-            return Path(entry["executable"])
-    return None
+    return cargo.executable(told.stdout, "weeks")
 
 
 def live(binary, first, count, threads=2):

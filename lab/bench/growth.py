@@ -1,6 +1,5 @@
 """How cost grows: benches/growth under valgrind, whose counts do not depend on the machine's speed."""
 
-import json
 import os
 import re
 import shutil
@@ -8,6 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from .. import cargo
 from . import cost
 from .record import TREE
 
@@ -62,13 +62,7 @@ def _cpu():
 def _build():
     words = ["cargo", "bench", "--locked", "--bench", "growth", "--no-run", "--message-format=json"]
     done = subprocess.run(words, cwd=TREE, stdout=subprocess.PIPE, text=True, check=True)
-    return _built(done.stdout)
-
-
-def _built(messages):
-    """The bench's path of cargo's messages, which tell of the program too."""
-    lines = [json.loads(line) for line in messages.splitlines() if line.startswith("{")]
-    return next(line["executable"] for line in lines if line.get("executable") and line["target"]["name"] == "growth")
+    return cargo.executable(done.stdout, "growth")
 
 
 def _run(program, *words):

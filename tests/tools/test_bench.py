@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 sys.dont_write_bytecode = True
 
-from lab.bench import cost, figures, growth, page, picture_data, record, run, summary  # noqa: E402
+from lab import cargo  # noqa: E402
+from lab.bench import cost, figures, page, picture_data, record, run, summary  # noqa: E402
 from lab.bench.observer import Sample  # noqa: E402
 from lab.bench.scenarios import SCENARIOS  # noqa: E402
 from lab.bench.treatments import TREATMENTS  # noqa: E402
@@ -320,7 +321,7 @@ class Growth(unittest.TestCase):
         artifact = '{{"reason":"compiler-artifact","target":{{"name":"{}"}},"executable":{}}}'
         words = [artifact.format("tailover", '"release/tailover"'), artifact.format("growth", "null"),
                  artifact.format("growth", '"release/deps/growth-1"'), "   Finished"]
-        self.assertEqual(growth._built("\n".join(words)), "release/deps/growth-1")
+        self.assertEqual(cargo.executable("\n".join(words), "growth"), "release/deps/growth-1")
 
 
 if __name__ == "__main__":
