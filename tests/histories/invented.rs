@@ -58,6 +58,26 @@ proptest! {
     }
 }
 
+/// tailscaled is back after a crash, and in that instant its connections go out of date with the public
+/// address: the daemon's next look is the first that sees them, and it is after the change.
+#[test]
+fn what_no_look_saw_before_the_address_changed_is_let_go_in_the_end() {
+    let faults = vec![
+        (60_000, Fault::Drill { uplink: 0, stay: 5 }),
+        (
+            1881,
+            Fault::Dark {
+                uplink: 1,
+                told: None,
+            },
+        ),
+        (1371, Fault::Crash),
+        (2021, Fault::UserStops),
+        (4979, Fault::NewPublic { uplink: 0 }),
+    ];
+    keeps_its_promises(faults, 3_157_879_764).expect("the promises");
+}
+
 fn keeps_its_promises(faults: Vec<(u64, Fault)>, dice: u32) -> Result<(), TestCaseError> {
     let mut w = World::new(policy(), dice);
     w.control_delay = MS * (90 + dice % 1500);

@@ -48,7 +48,7 @@ fn settled(router: &Router) -> World {
     let mut w = World::new(router.policy.clone(), router.dice);
     w.lean = true;
     w.renew_moves_derp = true;
-    w.derp_given_up = Some(120 * S);
+    w.gives_relays_up = true;
     w.control_delay = router.control_delay;
     w.peer_talks = router.peer_talks;
     w.metered = router.metered.then_some(1);

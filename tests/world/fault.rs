@@ -87,6 +87,10 @@ impl World {
                 self.say(uplink, up, 30);
             }
             Fault::NewPublic { uplink } => {
+                let seen = &self.core.knowledge().tailnet.flows;
+                let relay = self.derp.as_ref().filter(|l| l.device == uplink);
+                let unseen = relay.filter(|l| !seen.iter().any(|f| f.local == l.local()));
+                self.unknown_relay = unseen.map_or(self.unknown_relay, |l| l.port);
                 self.isps[uplink].public = self.isps[uplink].public.wrapping_add(1);
             }
             Fault::NewGateway { uplink } => {

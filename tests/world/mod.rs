@@ -37,6 +37,9 @@ use tailover::core::{
 pub const MS: Duration = Duration::from_millis(1);
 pub const S: Duration = Duration::from_secs(1);
 
+/// tailscaled gives a relay up that it has not heard for so long (tailscale, derp: Client.Recv).
+pub const RELAY_PATIENCE: Duration = Duration::from_secs(120);
+
 const DEVICES: [&str; 2] = ["eth1", "eth2"];
 const NAMES: [&str; 2] = ["wan", "wanb"];
 
@@ -139,6 +142,9 @@ pub struct World {
     ordered: [Option<String>; 2],
     /// The port of the relay whose silence is timed.
     deaf_relay: u16,
+    /// The port of a relay that no look had seen when its public address went out of date. Whether it was made
+    /// before or after that nobody can tell the daemon.
+    unknown_relay: u16,
     /// When each family of each uplink was last seen not to get out.
     shut_at: [[Option<Duration>; 2]; 2],
     /// Of a hundred events so many are lost, as many come twice, and as many come late and out of order.
@@ -210,8 +216,9 @@ pub struct World {
     pub stubborn: bool,
     /// A new control client makes the connection to its home relay anew.
     pub renew_moves_derp: bool,
-    /// tailscaled gives a relay up that it has not heard for so long (tailscale, derp: Client.Recv).
-    pub derp_given_up: Option<Duration>,
+    /// tailscaled gives a relay up after [`RELAY_PATIENCE`], as the real one does. Off in most stories, so that
+    /// the daemon has to do it.
+    pub gives_relays_up: bool,
     /// Just now the kernel has no way for the mark.
     pub no_way: bool,
     /// When it last had one again.
@@ -302,9 +309,10 @@ impl World {
             mending_fails: false,
             stubborn: false,
             renew_moves_derp: false,
-            derp_given_up: None,
+            gives_relays_up: false,
             ordered: [None, None],
             deaf_relay: 0,
+            unknown_relay: 0,
             shut_at: Default::default(),
             unruly: 0,
             chance: dice,

@@ -136,10 +136,11 @@ impl World {
             }
         }
         let deaf = self.derp.as_ref().filter(|l| !self.carries(l));
-        if let (Some(span), Some(port)) = (self.derp_given_up, deaf.map(|l| l.port)) {
+        let given_up = deaf.filter(|l| self.gives_relays_up || self.unknown_relay == l.port);
+        if let Some(port) = given_up.map(|l| l.port) {
             if self.deaf_relay != port {
                 self.deaf_relay = port;
-                self.after(span, Ev::Unheard(port));
+                self.after(RELAY_PATIENCE, Ev::Unheard(port));
             }
         }
         if self.control.as_ref().is_some_and(|l| !self.carries(l)) || self.control.is_none() {
