@@ -59,8 +59,8 @@ pub struct Knowledge {
     pub steering: [Steering; 2],
     /// Old flows held by a mark, read when there was reason to.
     pub pins: Vec<Pin>,
-    /// Devices that an event called down, and when.
-    pub said_down: BTreeMap<String, Time>,
+    /// Devices that an event called down, for which family, and when.
+    pub said_down: BTreeMap<(String, Family), Time>,
     /// Flows of tailscaled with unacknowledged data, at the last pulse.
     pub resending: Vec<Resending>,
     /// Oddities of the router that are no faults, a sentence each.

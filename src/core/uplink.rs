@@ -75,6 +75,8 @@ pub struct Uplink {
     pub name: String,
     /// All netifd interfaces on this device, so that an event for `wan6` finds `wan`.
     pub aliases: Vec<String>,
+    /// Those of them that carry one family alone: their word says nothing of the other.
+    pub of_one_family: Vec<(String, Family)>,
     /// Layer-3 device, `eth1` or `pppoe-wan`.
     pub device: String,
     pub v4: Option<Way>,
@@ -99,6 +101,12 @@ impl Uplink {
     /// True when `interface` is one of this uplink's names.
     pub fn is(&self, interface: &str) -> bool {
         self.name == interface || self.aliases.iter().any(|a| a == interface)
+    }
+
+    /// True when a word about `interface` is one about this uplink's packets of that family.
+    pub fn carries(&self, interface: &str, family: Family) -> bool {
+        let other = |(name, own): &(String, Family)| name == interface && *own != family;
+        self.is(interface) && !self.of_one_family.iter().any(other)
     }
 
     /// True when `ip` is a neighbour on this uplink: nothing of the outside is between.
@@ -153,5 +161,20 @@ mod tests {
         };
         assert!(uplink.is("wan") && uplink.is("wan6"));
         assert!(!uplink.is("wanb"));
+    }
+
+    #[test]
+    fn an_interface_of_one_family_speaks_for_that_one() {
+        let uplink = Uplink {
+            name: "wan".into(),
+            aliases: vec!["wan6".into(), "eth1".into()],
+            of_one_family: vec![("wan".into(), Family::V4), ("wan6".into(), Family::V6)],
+            ..Uplink::default()
+        };
+        let of = |interface| Family::BOTH.map(|f| uplink.carries(interface, f));
+        assert_eq!(of("wan"), [true, false]);
+        assert_eq!(of("wan6"), [false, true]);
+        assert_eq!(of("eth1"), [true, true], "the device carries both");
+        assert_eq!(of("wanb"), [false, false]);
     }
 }

@@ -284,6 +284,11 @@ fn uplink(device: &Device, interfaces: &[Interface], choice: &Choice) -> Uplink 
             })
         })
     };
+    let lone = |i: &&Interface| {
+        let (family, _) = i.defaults.first()?;
+        let alone = i.defaults.iter().all(|(f, _)| f == family);
+        alone.then(|| (i.name.clone(), *family))
+    };
     let tunnel = |i: &&Interface| VPN_PROTOCOLS.contains(&i.protocol.as_str());
     let kind = device.kind.as_deref().unwrap_or_default();
     Uplink {
@@ -293,6 +298,7 @@ fn uplink(device: &Device, interfaces: &[Interface], choice: &Choice) -> Uplink 
         v6: way(Family::V6, &device.v6),
         on_link: device.on_link.clone(),
         metered: in_list(choice.metered),
+        of_one_family: own.iter().filter_map(lone).collect(),
         vpn: !by_owner && (VPN_KINDS.contains(&kind) || own.iter().any(tunnel)),
         aliases,
     }
@@ -394,6 +400,11 @@ mod tests {
         let got = join(&[device("eth1", 1)], &faces, Choice::default());
         assert_eq!(names(&got), ["wan"]);
         assert!(got[0].is("wan6") && got[0].is("eth1"));
+        let of = |interface| Family::BOTH.map(|f| got[0].carries(interface, f));
+        assert_eq!(
+            [of("wan"), of("wan6"), of("eth1")],
+            [[true, false], [false, true], [true, true]]
+        );
         assert_eq!(got[0].v6.as_ref().map(|w| w.metric), Some(None));
     }
 

@@ -47,6 +47,7 @@ impl World {
                 },
                 name: NAMES[i].into(),
                 aliases: vec![NAMES[i].into()],
+                of_one_family: vec![],
                 device: DEVICES[i].into(),
                 v4: self.isps[i].has[0].then(|| Way {
                     gateway: Some(IpAddr::from([192, 0, 2, [1, 65][i] + self.isps[i].lease])),

@@ -57,14 +57,24 @@ impl Core {
         let text = match event {
             Event::Down { interface, source } => {
                 if let Some(u) = self.k.uplinks.iter().find(|u| u.is(&interface)) {
-                    self.k.said_down.insert(u.device.clone(), now);
+                    for f in Family::BOTH
+                        .into_iter()
+                        .filter(|f| u.carries(&interface, *f))
+                    {
+                        self.k.said_down.insert((u.device.clone(), f), now);
+                    }
                     about = Some(u.name.clone());
                 }
                 format!("{source}: {interface} is down")
             }
             Event::Up { interface, source } => {
                 if let Some(u) = self.k.uplinks.iter().find(|u| u.is(&interface)) {
-                    self.k.said_down.remove(&u.device);
+                    for f in Family::BOTH
+                        .into_iter()
+                        .filter(|f| u.carries(&interface, *f))
+                    {
+                        self.k.said_down.remove(&(u.device.clone(), f));
+                    }
                     about = Some(u.name.clone());
                 }
                 format!("{source}: {interface} is up")

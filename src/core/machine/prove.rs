@@ -229,7 +229,7 @@ impl Core {
             let told = self
                 .k
                 .said_down
-                .get(&route.device)
+                .get(&(route.device.clone(), f))
                 .is_some_and(|t| now.saturating_sub(*t) < WORD_COUNTS);
             let suspected = self.suspicion.is_some() || self.called;
             if !told && !suspected {

@@ -127,12 +127,24 @@ fn what_is_being_asked_already_goes_on() {
 #[test]
 fn a_word_about_an_uplink_is_remembered_and_taken_back() {
     let mut core = Core::in_stage(well(), Stage::Quiet);
-    core.take_event(NOW, down("wan6"));
-    assert_eq!(core.k.said_down.get("eth1"), Some(&NOW));
+    core.take_event(NOW, down("wan"));
+    let of = |f: Family| ("eth1".to_string(), f);
+    let both = Family::BOTH.map(|f| (of(f), NOW));
+    assert_eq!(core.k.said_down, both.into_iter().collect());
     core.take_event(NOW, up("wanb"));
-    assert_eq!(core.k.said_down.len(), 1, "that was another");
+    assert_eq!(core.k.said_down.len(), 2, "that was another");
     core.take_event(NOW, up("wan"));
     assert!(core.k.said_down.is_empty());
+    // wan6 has a default of its own and no other.
+    core.k.uplinks[0].of_one_family = vec![("wan6".into(), Family::V6)];
+    core.take_event(NOW, down("wan"));
+    core.take_event(NOW, up("wan6"));
+    let v4 = [(of(Family::V4), NOW)];
+    assert_eq!(core.k.said_down, v4.into_iter().collect());
+    core.take_event(NOW, up("wan"));
+    core.take_event(NOW, down("wan6"));
+    let v6 = [(of(Family::V6), NOW)];
+    assert_eq!(core.k.said_down, v6.into_iter().collect());
     let mut core = Core::in_stage(well(), Stage::Quiet);
     core.episode = None;
     core.take_event(NOW, up("wan"));

@@ -27,13 +27,17 @@ fn the_word_that_an_uplink_is_down_shortens_the_wait_for_its_path() {
     let usual = Some(NOW + S * 2 - SINCE);
     let told = |at: Time| {
         move |core: &mut Core| {
-            core.k.said_down.insert("eth1".into(), at);
+            core.k.said_down.insert(("eth1".into(), Family::V4), at);
         }
     };
     assert_eq!(due(|_| ()), usual);
     assert_eq!(due(told(SINCE)), Some(QUICK));
     assert_eq!(due(told(SINCE - WORD_COUNTS + MS)), Some(QUICK));
     assert_eq!(due(told(SINCE - WORD_COUNTS)), usual, "that was long ago");
+    let of_the_other = |core: &mut Core| {
+        core.k.said_down.insert(("eth1".into(), Family::V6), SINCE);
+    };
+    assert_eq!(due(of_the_other), usual, "of IPv6 it says nothing");
     let slow = |core: &mut Core| {
         told(SINCE)(core);
         core.k.paths[0].usual_rtt = Some(MS * 200);
@@ -62,7 +66,7 @@ fn the_word_that_an_uplink_is_down_shortens_the_wait_for_its_path() {
 #[test]
 fn a_wait_that_was_shortened_to_the_past_is_over() {
     let mut core = waiting(|core| {
-        core.k.said_down.insert("eth1".into(), SINCE);
+        core.k.said_down.insert(("eth1".into(), Family::V4), SINCE);
     });
     core.hasten(SINCE + QUICK, SINCE);
     assert_eq!(core.k.paths[0].judgement.verdict, Verdict::Closed);
