@@ -152,8 +152,9 @@ fn since(now: &Moment, episode: &Value) -> Option<f64> {
         true => (now.uptime, &episode["uptime"]),
         false => (now.time, &episode["time"]),
     };
+    // To a hundredth, as the kernel counts: a difference may be off in its last digit, and below nothing.
     then.as_f64()
-        .map(|then| now - then)
+        .map(|then| ((now - then) * 100.0).round() / 100.0)
         .filter(|age| *age >= 0.0)
 }
 
@@ -198,6 +199,23 @@ mod tests {
         let age = next.earlier()[0]["began_ago"].as_f64().expect("an age");
         assert!((100.0..160.0).contains(&age), "{age}");
         fs::remove_dir_all(dir).expect("cleaned up");
+    }
+
+    #[test]
+    fn an_age_is_as_exact_as_the_kernels_uptime_and_never_less_than_nothing() {
+        for hundredths in 200_000..210_000 {
+            let moment = |ago: f64| Moment {
+                boot: "b".into(),
+                uptime: f64::from(hundredths) / 100.0 - ago,
+                time: 0.0,
+            };
+            for ago in [0.0, 0.07, 100.0] {
+                // Read back as it was written.
+                let text = json!({ "boot": "b", "uptime": moment(ago).uptime }).to_string();
+                let episode = serde_json::from_str(&text).expect("what was written");
+                assert_eq!(since(&moment(0.0), &episode), Some(ago), "{hundredths}");
+            }
+        }
     }
 
     #[test]
