@@ -108,7 +108,12 @@ impl Week {
             }
             Trouble::DaemonKilled => w.restart_daemon(),
             Trouble::Reboot => w.reboot(),
-            Trouble::Stall(span) => w.stall(*span),
+            Trouble::Stall { span, dark } => {
+                for uplink in (0..2).filter(|_| *dark) {
+                    w.inject(world::Fault::Dark { uplink, told: None });
+                }
+                w.stall(*span);
+            }
             Trouble::RulesFlushed => w.flush_rules(),
             Trouble::ControlCut => w.cut_control(),
             // Only what was seen to work is known to be broken.

@@ -39,8 +39,11 @@ pub enum Trouble {
     },
     DaemonKilled,
     Reboot,
-    /// The daemon is not given the CPU.
-    Stall(Duration),
+    /// The daemon is not given the CPU, and no uplink gets out from then on if `dark`.
+    Stall {
+        span: Duration,
+        dark: bool,
+    },
     /// Another hand takes our rules away.
     RulesFlushed,
     ControlCut,
@@ -236,7 +239,10 @@ fn trouble_of_another_kind(
         },
         2 | 3 => Trouble::DaemonKilled,
         4 => Trouble::Reboot,
-        5 => Trouble::Stall(S * dice.u32(1..600)),
+        5 => Trouble::Stall {
+            span: S * dice.u32(1..600),
+            dark: on,
+        },
         6 => Trouble::RulesFlushed,
         7 => Trouble::ControlCut,
         8 => Trouble::Stubborn,
