@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help deps lint unit shell luci luci-parts luci-pictures static ipk apk feed dist mips cross cross-all size \
-	licences deny release lab-parts demo bench scenarios weeks fuzz test clean
+	licences deny release lab-parts demo bench scenarios weeks promises fuzz test clean
 
 # The lab's binaries: the programs as they are shipped, the doubles of OpenWrt's own, and the prober alone.
 LAB_BIN := target/lab/bin
@@ -45,6 +45,9 @@ unit: ## the tests that need neither network nor root
 
 weeks: ## COUNT=... (10000) simulated weeks of a router; docs/reliability.md has what more of them found
 	WEEKS="$(or $(COUNT),10000)" cargo test --locked --profile weeks -p tailover-weeks --test weeks -- --nocapture
+
+promises: ## breaks each promise of the core on purpose; the weeks must notice
+	tools/reliability.py promises
 
 fuzz: ## hostile bytes for each parser, guided by coverage; TIME=... (20) seconds each
 	tools/fuzz.py --seconds "$(or $(TIME),20)"
@@ -139,7 +142,7 @@ scenarios: deps ## every scenario of the lab, the long ones too (hours)
 	@$(LAB) test --all
 
 test: deps ## everything, with the short list of scenarios
-	@$(MAKE) --no-print-directory lint unit weeks fuzz shell luci lab-parts mips
+	@$(MAKE) --no-print-directory lint unit weeks promises fuzz shell luci lab-parts mips
 	@# 77: no sandbox works here. Then nothing about the tailnet is proved, and CI must not pass.
 	@# Three labs beside each other, which mostly wait.
 	@$(LAB) test --labs 3 || { code=$$?; [ $$code = 77 ] && [ "$${CI:-}" != true ] || exit $$code; \

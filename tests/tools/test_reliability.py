@@ -39,6 +39,35 @@ class Reliability(unittest.TestCase):
         for wanted in ("1:", "2:", "3:", "4:", "6:", "7:", "bounded time", "silent", "unsteered", "memory"):
             self.assertIn(wanted, promises)
 
+    def promises(self, weeks):
+        """Runs it with one broken core; `weeks` gives what a stretch of them says. Returns the stretches asked for."""
+        asked = []
+
+        def live(_binary, first, count, _threads):
+            asked.append((first, count))
+            return None, weeks(first, count)
+
+        mutant = mutants.Mutant("sly", "", "", "promise 1:", ())
+        with mock.patch.object(reliability, "broken_cores", lambda _: [(mutant, "weeks")]), \
+                mock.patch.object(reliability, "live", live), mock.patch("builtins.print"), \
+                mock.patch.object(reliability.record, "noted", lambda _: {"sly": {"after": 77}}):
+            try:
+                reliability.promises([])
+            except reliability.Failed as problem:
+                return asked, str(problem)
+        return asked, None
+
+    def test_the_week_that_noticed_a_broken_promise_before_is_asked_first(self):
+        everything = (0, reliability.ENOUGH)
+        says = "week 77: promise 1: a cure"
+        self.assertEqual(self.promises(lambda *_: says), ([(77, 1)], None))
+        later = lambda _first, count: says if count > 1 else None  # noqa: E731
+        self.assertEqual(self.promises(later), ([(77, 1), everything], None))
+        for nothing in (None, "week 77: promise 2: another"):
+            asked, problem = self.promises(lambda *_, said=nothing: said)
+            self.assertEqual(asked, [(77, 1), everything])
+            self.assertIn("not caught by the promise that they break: sly", problem)
+
     def test_only_what_is_missing_is_run(self):
         rows = {"p from 0": {"program": "p", "count": 10}, "p from 20": {"program": "p", "count": 5},
                 "other from 10": {"program": "other", "count": 10}}
