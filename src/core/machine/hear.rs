@@ -56,27 +56,11 @@ impl Core {
         let mut about = None;
         let text = match event {
             Event::Down { interface, source } => {
-                if let Some(u) = self.k.uplinks.iter().find(|u| u.is(&interface)) {
-                    for f in Family::BOTH
-                        .into_iter()
-                        .filter(|f| u.carries(&interface, *f))
-                    {
-                        self.k.said_down.insert((u.device.clone(), f), now);
-                    }
-                    about = Some(u.name.clone());
-                }
+                about = self.note_word(&interface, Some(now));
                 format!("{source}: {interface} is down")
             }
             Event::Up { interface, source } => {
-                if let Some(u) = self.k.uplinks.iter().find(|u| u.is(&interface)) {
-                    for f in Family::BOTH
-                        .into_iter()
-                        .filter(|f| u.carries(&interface, *f))
-                    {
-                        self.k.said_down.remove(&(u.device.clone(), f));
-                    }
-                    about = Some(u.name.clone());
-                }
+                about = self.note_word(&interface, None);
                 format!("{source}: {interface} is up")
             }
             Event::Changed { what } => what,
@@ -96,6 +80,21 @@ impl Core {
             }
         };
         self.hear(now, Origin::Event, text, about);
+    }
+
+    /// Keeps in mind since when an interface is called down, for the families that it carries, or forgets it.
+    /// Gives the uplink that it belongs to.
+    fn note_word(&mut self, interface: &str, down: Option<Time>) -> Option<String> {
+        let u = self.k.uplinks.iter().find(|u| u.is(interface))?;
+        for f in Family::BOTH {
+            let way = (u.device.clone(), f);
+            match down {
+                _ if !u.carries(interface, f) => {}
+                Some(at) => _ = self.k.said_down.insert(way, at),
+                None => _ = self.k.said_down.remove(&way),
+            }
+        }
+        Some(u.name.clone())
     }
 
     /// A reason to look at everything, or only at `about`, the uplink it concerns, when the rest is
