@@ -131,24 +131,39 @@ def grow(now, at, figures):
 
 def mutants(names):
     """Breaks the core in each way of the list, and notes what the weeks say to it."""
-    missed = []
-    for mutant, binary in broken_cores(names):
+    def ask(mutant, binary):
         caught, week, by = first_to_notice(binary, mutant.sign, 0, ENOUGH)
         record.note("mutants", mutant.name, promise=mutant.promise, caught=caught, by=by, after=week, what=mutant.what)
-        missed += told(mutant, caught, by)
-    be_caught(missed)
+        return caught, by
+
+    break_all(names, ask)
 
 
 def promises(names):
     """Breaks the core in each way of the list. The week that noticed it last is asked first, as it mostly does again."""
-    rows, missed = record.noted("mutants"), []
-    for mutant, binary in broken_cores(names):
+    rows = record.noted("mutants")
+
+    def ask(mutant, binary):
         then = rows.get(mutant.name, {}).get("after", 0)
-        caught, _, by = first_to_notice(binary, mutant.sign, then, 1)
+        for first, count in ((then, 1), (0, ENOUGH)):
+            caught, _, by = first_to_notice(binary, mutant.sign, first, count)
+            if caught:
+                break
+        return caught, by
+
+    break_all(names, ask)
+
+
+def break_all(names, ask):
+    """Prints for each broken core what `ask` gives of it: whether the weeks noticed, and by what. Fails where not."""
+    missed = []
+    for mutant, binary in broken_cores(names):
+        caught, by = ask(mutant, binary)
+        print(f"{mutant.name}: {'caught' if caught else 'NOT CAUGHT'}: {by}", flush=True)
         if not caught:
-            caught, _, by = first_to_notice(binary, mutant.sign, 0, ENOUGH)
-        missed += told(mutant, caught, by)
-    be_caught(missed)
+            missed.append(mutant.name)
+    if missed:
+        raise Failed(f"not caught by the promise that they break: {', '.join(missed)}")
 
 
 def broken_cores(names):
@@ -181,17 +196,6 @@ def first_to_notice(binary, sign, first, count):
         return False, ENOUGH, "nothing"
     by = said.group(2)[:160]
     return sign in by, int(said.group(1)), by
-
-
-def told(mutant, caught, by):
-    """Prints how it went; gives the name in a list where it was not noticed."""
-    print(f"{mutant.name}: {'caught' if caught else 'NOT CAUGHT'}: {by}", flush=True)
-    return [] if caught else [mutant.name]
-
-
-def be_caught(missed):
-    if missed:
-        raise Failed(f"not caught by the promise that they break: {', '.join(missed)}")
 
 
 def take(kind, file):
